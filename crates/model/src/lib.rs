@@ -14,6 +14,7 @@
 
 mod container_id;
 mod digest;
+mod error_kind;
 pub mod image;
 mod platform;
 mod reference;
@@ -23,6 +24,7 @@ pub mod trace;
 
 pub use container_id::{ContainerId, ContainerName, InvalidContainerId, InvalidContainerName};
 pub use digest::{ChainId, DiffId, Digest, ImageId, InvalidDigest};
+pub use error_kind::ErrorKind;
 pub use platform::{InvalidPlatform, Platform};
 pub use reference::{InvalidReference, Reference};
 pub use signal::{InvalidSignal, Signal};

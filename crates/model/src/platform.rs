@@ -79,7 +79,7 @@ impl FromStr for Platform {
                     .all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
         };
         let parts: Vec<&str> = text.split('/').collect();
-        if !parts.iter().all(|part| well_formed(part)) {
+        if !parts.iter().all(well_formed) {
             return Err(invalid());
         }
         let lower: Vec<String> = parts.iter().map(|part| part.to_ascii_lowercase()).collect();

@@ -16,6 +16,10 @@ use std::time::Duration;
 /// Everything that `docker create` can say about one container.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "docker's own independent switches"
+)]
 pub struct ContainerSettings {
     /// The image as the user wrote it: a reference or an ID (prefix).
     pub image: String,
@@ -110,6 +114,10 @@ pub struct ProcessSettings {
 /// Which streams the creating client said it would attach.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "docker's own independent switches"
+)]
 pub struct AttachFlags {
     /// `AttachStdin`.
     pub stdin: bool,
@@ -351,9 +359,9 @@ pub struct SecuritySettings {
     pub no_new_privileges: bool,
     /// `seccomp=`.
     pub seccomp: SeccompSetting,
-    /// `apparmor=`; none: unconfined where the kernel has no AppArmor.
+    /// `apparmor=`; none: unconfined where the kernel has no `AppArmor`.
     pub apparmor: Option<String>,
-    /// `label=`: SELinux.
+    /// `label=`: `SELinux`.
     pub selinux_labels: Vec<String>,
     /// `MaskedPaths`; none: docker's.
     pub masked_paths: Option<Vec<String>>,

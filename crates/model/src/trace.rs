@@ -1,6 +1,6 @@
 //! One step of `run --trace`: who did what, from when to when.
 //!
-//! Times are CLOCK_MONOTONIC nanoseconds, which every process on the machine shares, so steps of
+//! Times are `CLOCK_MONOTONIC` nanoseconds, which every process on the machine shares, so steps of
 //! client, daemon, shim and container line up without translation.
 
 use serde::{Deserialize, Serialize};
@@ -28,7 +28,7 @@ pub struct Step {
     pub actor: Actor,
     /// What was done, in a few words: `mount overlay root`.
     pub name: String,
-    /// CLOCK_MONOTONIC at its start, nanoseconds.
+    /// `CLOCK_MONOTONIC` at its start, nanoseconds.
     pub start_ns: u64,
     /// How long it took, nanoseconds.
     pub duration_ns: u64,
