@@ -133,11 +133,8 @@ mod tests {
         ] {
             assert_eq!(bad.parse::<Digest>(), Err(InvalidDigest(bad.into())));
         }
-        assert!(
-            format!("sha256:{}", "A".repeat(64))
-                .parse::<Digest>()
-                .is_err()
-        );
+        let upper = format!("sha256:{}", "A".repeat(64));
+        assert_eq!(upper.parse::<Digest>(), Err(InvalidDigest(upper.clone())));
     }
 
     proptest! {

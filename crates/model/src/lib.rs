@@ -16,10 +16,13 @@ mod container_id;
 mod digest;
 mod error_kind;
 pub mod image;
+pub mod paths;
 mod platform;
+pub mod process;
 mod reference;
 pub mod settings;
 mod signal;
+pub mod spec;
 pub mod trace;
 
 pub use container_id::{ContainerId, ContainerName, InvalidContainerId, InvalidContainerName};
