@@ -1,1 +1,30 @@
-//! docker-api
+//! The Docker Engine API over HTTP: routes, wire types, conversion to and from the model, one
+//! error table, hijacked streams.
+//!
+//! It may depend on `engine` and `model` and knows nothing of disks and kernels. The API version
+//! is an argument of conversions and handlers and never reaches the engine.
+//!
+//! ```no_run
+//! # async fn serve(engine: std::sync::Arc<engine::Engine>, listener: tokio::net::UnixListener) {
+//! let state = docker_api::AppState { engine };
+//! docker_api::serve(listener, state, std::future::pending()).await;
+//! # }
+//! ```
+
+mod error;
+mod routes;
+mod server;
+mod version;
+
+pub use error::ApiError;
+pub use server::serve;
+pub use version::ApiVersion;
+
+use std::sync::Arc;
+
+/// What every handler can reach.
+#[derive(Debug, Clone)]
+pub struct AppState {
+    /// The engine behind the API.
+    pub engine: Arc<engine::Engine>,
+}

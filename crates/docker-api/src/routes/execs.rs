@@ -1,0 +1,8 @@
+//! Execs.
+
+use crate::AppState;
+use axum::Router;
+
+pub(crate) fn router() -> Router<AppState> {
+    Router::new()
+}

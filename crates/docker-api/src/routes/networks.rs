@@ -1,0 +1,8 @@
+//! Networks.
+
+use crate::AppState;
+use axum::Router;
+
+pub(crate) fn router() -> Router<AppState> {
+    Router::new()
+}

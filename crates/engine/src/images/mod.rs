@@ -1,0 +1,1 @@
+//! Images: resolve, pull, list, inspect, tag, remove.

@@ -1,0 +1,1 @@
+//! Networks: namespaces, endpoints, addresses of containers.

@@ -1,0 +1,57 @@
+//! What the daemon's flags and `daemon.json` say to the engine, parsed.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// Where the engine keeps things and how it treats networks and registries.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// Images, records, volumes: what survives a reboot.
+    pub data_root: PathBuf,
+    /// Sockets and exit records: what does not.
+    pub exec_root: PathBuf,
+    /// The program that is started as a shim; ourselves.
+    pub exe: PathBuf,
+    /// Cgroup under which containers get theirs.
+    pub cgroup_parent: String,
+    /// Mirrors, asked before the registry itself: URLs.
+    pub registry_mirrors: Vec<String>,
+    /// Registries (`host[:port]` or CIDR) that may be spoken to without TLS.
+    pub insecure_registries: Vec<String>,
+    /// Name of the default bridge; `none` turns networking off.
+    pub bridge: String,
+    /// The default bridge's own address, `172.17.0.1/16`; none: from the pools.
+    pub bip: Option<String>,
+    /// `(base, size)` of the pools that networks are cut from; empty: docker's.
+    pub address_pools: Vec<(String, u8)>,
+    /// DNS servers of containers that name none.
+    pub dns: Vec<IpAddr>,
+    /// DNS search domains of containers that name none.
+    pub dns_search: Vec<String>,
+    /// DNS options of containers that name none.
+    pub dns_options: Vec<String>,
+    /// How many shims and network namespaces are kept ready.
+    pub pool_size: usize,
+}
+
+impl EngineOptions {
+    /// Makes the defaults for two roots.
+    #[must_use]
+    pub fn new(data_root: PathBuf, exec_root: PathBuf) -> Self {
+        Self {
+            data_root,
+            exec_root,
+            exe: "/proc/self/exe".into(),
+            cgroup_parent: "/berth".to_owned(),
+            registry_mirrors: Vec::new(),
+            insecure_registries: Vec::new(),
+            bridge: "berth0".to_owned(),
+            bip: None,
+            address_pools: Vec::new(),
+            dns: Vec::new(),
+            dns_search: Vec::new(),
+            dns_options: Vec::new(),
+            pool_size: 2,
+        }
+    }
+}

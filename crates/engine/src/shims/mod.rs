@@ -1,0 +1,1 @@
+//! Shims as the daemon sees them: launch, adopt, speak.
