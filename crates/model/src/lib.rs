@@ -16,6 +16,7 @@ mod container_id;
 mod digest;
 mod error_kind;
 pub mod image;
+pub mod ipam;
 pub mod paths;
 mod platform;
 pub mod process;
