@@ -53,7 +53,7 @@ struct AttachAttributes {
 pub fn load_device_program(program: &[Instruction]) -> io::Result<OwnedFd> {
     let attributes = LoadAttributes {
         program_type: PROG_TYPE_CGROUP_DEVICE,
-        instruction_count: program.len() as u32,
+        instruction_count: u32::try_from(program.len()).map_err(io::Error::other)?,
         instructions: program.as_ptr() as u64,
         license: c"Apache-2.0".as_ptr() as u64,
         ..LoadAttributes::default()
@@ -68,15 +68,16 @@ pub fn load_device_program(program: &[Instruction]) -> io::Result<OwnedFd> {
             size_of::<LoadAttributes>(),
         )
     })?;
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
     // SAFETY: the kernel returned a new descriptor, which nobody else knows.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Attaches a device program to a cgroup v2 directory, beside any that is there.
 pub fn attach_device_program(cgroup: impl AsFd, program: impl AsFd) -> io::Result<()> {
     let attributes = AttachAttributes {
-        target: cgroup.as_fd().as_raw_fd() as u32,
-        program: program.as_fd().as_raw_fd() as u32,
+        target: cgroup.as_fd().as_raw_fd().cast_unsigned(),
+        program: program.as_fd().as_raw_fd().cast_unsigned(),
         attach_type: ATTACH_TYPE_CGROUP_DEVICE,
         flags: FLAG_ALLOW_MULTI,
     };

@@ -40,7 +40,10 @@ struct Data {
 
 /// The sets of this thread.
 pub fn get() -> io::Result<Capabilities> {
-    let mut header = Header { version: VERSION_3, pid: 0 };
+    let mut header = Header {
+        version: VERSION_3,
+        pid: 0,
+    };
     let mut data = [Data::default(); 2];
     // SAFETY: version 3 writes two elements, which `data` has.
     check(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) })?;
@@ -54,7 +57,11 @@ pub fn get() -> io::Result<Capabilities> {
 
 /// Sets the sets of this thread.
 pub fn set(wanted: Capabilities) -> io::Result<()> {
-    let mut header = Header { version: VERSION_3, pid: 0 };
+    let mut header = Header {
+        version: VERSION_3,
+        pid: 0,
+    };
+    #[expect(clippy::cast_possible_truncation, reason = "takes one half of 64 bits")]
     let half = |shift: u32| Data {
         effective: (wanted.effective >> shift) as u32,
         permitted: (wanted.permitted >> shift) as u32,
@@ -75,8 +82,7 @@ pub fn bounding() -> u64 {
 /// Drops everything outside `keep` from the bounding set. What is not there cannot be kept.
 pub fn limit_bounding(keep: u64) -> io::Result<()> {
     for capability in 0..=LAST {
-        if keep & (1 << capability) == 0
-            && prctl(libc::PR_CAPBSET_DROP, capability.into(), 0) == -1
+        if keep & (1 << capability) == 0 && prctl(libc::PR_CAPBSET_DROP, capability.into(), 0) == -1
         {
             let error = io::Error::last_os_error();
             if error.raw_os_error() == Some(libc::EINVAL) {

@@ -33,8 +33,17 @@ pub fn set_attributes(fd: impl AsFd, change: &AttributeChange, recursive: bool) 
 
 /// Gives the detached mount `fd` the id mapping of a user namespace.
 pub fn set_id_mapping(fd: impl AsFd, user: impl AsFd, recursive: bool) -> io::Result<()> {
-    let change = AttributeChange { set: libc::MOUNT_ATTR_IDMAP, clear: 0, propagation: 0 };
-    set(fd, &change, recursive, user.as_fd().as_raw_fd() as u64)
+    let change = AttributeChange {
+        set: libc::MOUNT_ATTR_IDMAP,
+        clear: 0,
+        propagation: 0,
+    };
+    set(
+        fd,
+        &change,
+        recursive,
+        u64::from(user.as_fd().as_raw_fd().cast_unsigned()),
+    )
 }
 
 fn set(fd: impl AsFd, change: &AttributeChange, recursive: bool, user: u64) -> io::Result<()> {

@@ -34,6 +34,14 @@ impl Namespaces {
         self.0
     }
 
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "every flag fits in 31 bits"
+    )]
+    fn flags(self) -> libc::c_int {
+        self.0 as libc::c_int
+    }
+
     /// Whether `other` is part of this set.
     pub fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
@@ -61,11 +69,11 @@ impl BitOrAssign for Namespaces {
 /// Moves this thread into new namespaces (a new pid namespace takes its children only).
 pub fn unshare(namespaces: Namespaces) -> io::Result<()> {
     // SAFETY: no flag that shares or separates descriptor tables can be in the set.
-    check(unsafe { libc::unshare(namespaces.0 as libc::c_int) }.into()).map(drop)
+    check(unsafe { libc::unshare(namespaces.flags()) }.into()).map(drop)
 }
 
 /// Moves this thread into the namespaces of `fd`: a namespace file, or with several kinds a pidfd.
 pub fn join(fd: BorrowedFd<'_>, namespaces: Namespaces) -> io::Result<()> {
     // SAFETY: takes integers only.
-    check(unsafe { libc::setns(fd.as_raw_fd(), namespaces.0 as libc::c_int) }.into()).map(drop)
+    check(unsafe { libc::setns(fd.as_raw_fd(), namespaces.flags()) }.into()).map(drop)
 }

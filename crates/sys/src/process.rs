@@ -9,6 +9,9 @@ use std::{
 
 use crate::namespace::Namespaces;
 
+/// `libc` has this constant in a type that is too narrow for it.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
 /// A process made by [`fork`].
 #[derive(Debug)]
 pub struct Forked {
@@ -29,7 +32,10 @@ pub fn fork(
     child: impl FnOnce() -> i32,
 ) -> io::Result<Forked> {
     if threads()? != 1 {
-        return Err(io::Error::new(io::ErrorKind::ResourceBusy, "this process has threads"));
+        return Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            "this process has threads",
+        ));
     }
     let mut pidfd: libc::c_int = -1;
     // SAFETY: `clone_args` is plain integers, for which zero is a value.
@@ -38,13 +44,17 @@ pub fn fork(
     args.pidfd = (&raw mut pidfd) as u64;
     args.exit_signal = libc::SIGCHLD as u64;
     if let Some(cgroup) = cgroup {
-        args.flags |= libc::CLONE_INTO_CGROUP as u64;
-        args.cgroup = cgroup.as_raw_fd() as u64;
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
     }
     // SAFETY: without CLONE_VM the child has its own memory, and there is one thread, so no lock
     // is held by anyone who does not exist in the child.
     let pid = unsafe {
-        libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>())
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw mut args,
+            size_of::<libc::clone_args>(),
+        )
     };
     match pid {
         -1 => Err(io::Error::last_os_error()),
@@ -55,7 +65,8 @@ pub fn fork(
         pid => {
             // SAFETY: the kernel has stored a new descriptor here, which nobody else knows.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-            Ok(Forked { pid: pid as i32, pidfd })
+            let pid = i32::try_from(pid).map_err(io::Error::other)?;
+            Ok(Forked { pid, pidfd })
         }
     }
 }
@@ -98,7 +109,11 @@ pub fn exec_fd(program: BorrowedFd<'_>, args: &[CString], env: &[CString]) -> io
 }
 
 fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
-    strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
+    strings
+        .iter()
+        .map(|string| string.as_ptr())
+        .chain([ptr::null()])
+        .collect()
 }
 
 /// Marks every descriptor from `first` on to be closed by the next [`exec`].
@@ -107,7 +122,12 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
 pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: changes flags of descriptors only.
     let done = unsafe {
-        libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
+        libc::syscall(
+            libc::SYS_close_range,
+            first,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
     };
     check(done).map(drop)
 }
@@ -224,9 +244,7 @@ impl Exit {
 pub fn wait_any(block: bool) -> io::Result<Option<(i32, Exit)>> {
     let mut status = 0;
     // SAFETY: `status` outlives the call.
-    let pid = unsafe {
-        libc::waitpid(-1, &raw mut status, if block { 0 } else { libc::WNOHANG })
-    };
+    let pid = unsafe { libc::waitpid(-1, &raw mut status, if block { 0 } else { libc::WNOHANG }) };
     match pid {
         -1 => match io::Error::last_os_error() {
             error if error.raw_os_error() == Some(libc::ECHILD) => Ok(None),
@@ -242,7 +260,7 @@ pub fn wait_pidfd(pidfd: BorrowedFd<'_>) -> io::Result<Exit> {
     loop {
         // SAFETY: a `siginfo_t` is plain data, for which zero is a value.
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-        let id = pidfd.as_raw_fd() as libc::id_t;
+        let id = pidfd.as_raw_fd().cast_unsigned();
         // SAFETY: `info` outlives the call.
         let done = unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, libc::WEXITED) };
         match check(done.into()) {
@@ -296,7 +314,10 @@ pub fn set_personality(domain: u64) -> io::Result<()> {
 
 /// Sets a resource limit of this process by its number (`RLIMIT_*`).
 pub fn set_limit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
-    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    let limit = libc::rlimit64 {
+        rlim_cur: soft,
+        rlim_max: hard,
+    };
     // SAFETY: `limit` outlives the call.
     check(unsafe { libc::setrlimit64(resource, &raw const limit) }.into()).map(drop)
 }
@@ -304,9 +325,13 @@ pub fn set_limit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
 /// `CLOCK_MONOTONIC` in nanoseconds.
 pub fn monotonic_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
 }
 
 pub(crate) fn check(result: libc::c_long) -> io::Result<libc::c_long> {
-    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    if result == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }
