@@ -1,0 +1,293 @@
+//! Deletion behind the caller's back: a rename into `trash/` makes a tree disappear at once, a
+//! thread of its own deletes it.
+//!
+//! Trees come from layers and containers, so they are hostile: the deletion follows no symbolic
+//! link, its stack and its open descriptors are bounded however deep the tree is, and an entry
+//! that cannot be deleted is left for the next opening instead of being tried for ever.
+
+use crate::files;
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+use std::collections::HashSet;
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+
+/// Depth at which a directory is moved up to the top of the trash instead of being entered: it
+/// bounds the open descriptors, whatever depth a container built.
+const DEPTH_MAX: usize = 64;
+
+/// Handle on the trash directory; clones share its thread, which ends with the last of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Trash(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    dir: PathBuf,
+    stop: Arc<AtomicBool>,
+    wake: Option<Mutex<mpsc::Sender<()>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Trash {
+    /// Opens the trash and starts to delete what an earlier process left in it.
+    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
+        files::ensure_dir(dir)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir_fd = rustix::fs::open(dir, flags, Mode::empty())?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let (wake, woken) = mpsc::channel();
+        let stop_in_thread = Arc::clone(&stop);
+        let thread = std::thread::Builder::new()
+            .name("store-trash".into())
+            .spawn(move || {
+                let mut emptier = Emptier {
+                    dir: dir_fd,
+                    stop: stop_in_thread,
+                    stuck: HashSet::new(),
+                };
+                emptier.run(&woken);
+            })?;
+        Ok(Self(Arc::new(Inner {
+            dir: dir.to_owned(),
+            stop,
+            wake: Some(Mutex::new(wake)),
+            thread: Some(thread),
+        })))
+    }
+
+    /// Makes `path` disappear now; its bytes go later. What is not there is fine.
+    pub(crate) fn discard(&self, path: &Path) -> io::Result<()> {
+        loop {
+            let name = self.0.dir.join(files::next_number().to_string());
+            match rustix::fs::renameat_with(CWD, path, CWD, &name, RenameFlags::NOREPLACE) {
+                Ok(()) => break,
+                Err(Errno::NOENT) => return Ok(()),
+                // Left by an earlier process, which counted from nought as well.
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if let Some(wake) = &self.0.wake {
+            let wake = wake.lock().unwrap_or_else(PoisonError::into_inner);
+            if wake.send(()).is_err() {
+                tracing::warn!("the trash is not emptied any more; the next start does it");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.wake = None;
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+/// The thread's side.
+struct Emptier {
+    dir: OwnedFd,
+    stop: Arc<AtomicBool>,
+    /// Names that could not be deleted (an immutable file, say): tried again at the next opening.
+    stuck: HashSet<CString>,
+}
+
+impl Emptier {
+    fn run(&mut self, woken: &mpsc::Receiver<()>) {
+        loop {
+            if let Err(error) = self.empty() {
+                tracing::warn!(%error, "cannot read the trash directory");
+            }
+            if self.stopped() || woken.recv().is_err() {
+                return;
+            }
+            while woken.try_recv().is_ok() {}
+        }
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Deletes until nothing is left but what is stuck. New names may appear meanwhile, ours
+    /// from deep directories among them.
+    fn empty(&mut self) -> io::Result<()> {
+        loop {
+            let names = self.names()?;
+            if names.is_empty() {
+                return Ok(());
+            }
+            for name in names {
+                if self.stopped() {
+                    return Ok(());
+                }
+                if let Err(error) = self.delete(&name) {
+                    tracing::warn!(%error, ?name, "cannot delete from the trash");
+                    self.stuck.insert(name);
+                }
+            }
+        }
+    }
+
+    fn names(&self) -> io::Result<Vec<CString>> {
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&self.dir)? {
+            let entry = entry?;
+            if !is_dot(entry.file_name()) && !self.stuck.contains(entry.file_name()) {
+                names.push(entry.file_name().to_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    fn delete(&self, top: &CStr) -> io::Result<()> {
+        if remove_leaf(self.dir.as_fd(), top)? {
+            return Ok(());
+        }
+        let mut path = vec![Level::enter(self.dir.as_fd(), top)?];
+        loop {
+            let may_enter = path.len() < DEPTH_MAX;
+            let Some(level) = path.last_mut() else { break };
+            if self.stopped() {
+                return Ok(());
+            }
+            match level.clear(|dir, name| self.flatten(dir, name), may_enter)? {
+                Some(child) => path.push(child),
+                None => {
+                    let Some(done) = path.pop() else { break };
+                    let parent = path.last().map_or(self.dir.as_fd(), |p| p.fd.as_fd());
+                    rustix::fs::unlinkat(parent, &done.name, AtFlags::REMOVEDIR)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves a directory that lies too deep to the top.
+    fn flatten(&self, dir: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+        loop {
+            let new = files::next_number().to_string();
+            match rustix::fs::renameat_with(dir, name, &self.dir, new, RenameFlags::NOREPLACE) {
+                Ok(()) => return Ok(()),
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+struct Level {
+    name: CString,
+    fd: OwnedFd,
+    entries: Dir,
+}
+
+impl Level {
+    fn enter(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+        let entries = Dir::read_from(&fd)?;
+        Ok(Self {
+            name: name.to_owned(),
+            fd,
+            entries,
+        })
+    }
+
+    /// Deletes this directory's leaves; returns the next child that has to be cleared first.
+    fn clear(
+        &mut self,
+        flatten: impl Fn(BorrowedFd<'_>, &CStr) -> io::Result<()>,
+        may_enter: bool,
+    ) -> io::Result<Option<Self>> {
+        for entry in self.entries.by_ref() {
+            let entry = entry?;
+            let name = entry.file_name();
+            if is_dot(name) {
+                continue;
+            }
+            if entry.file_type() != FileType::Directory && remove_leaf(self.fd.as_fd(), name)? {
+                continue;
+            }
+            match rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(Errno::NOTEMPTY | Errno::EXIST) if may_enter => {
+                    return Self::enter(self.fd.as_fd(), name).map(Some);
+                }
+                Err(Errno::NOTEMPTY | Errno::EXIST) => flatten(self.fd.as_fd(), name)?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Unlinks anything but a directory; false if it is one.
+fn remove_leaf(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<bool> {
+    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(true),
+        Err(Errno::ISDIR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn is_dot(name: &CStr) -> bool {
+    matches!(name.to_bytes(), b"." | b"..")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    /// Waits for the thread by what it does: the directory becomes empty.
+    fn wait_until_empty(dir: &Path) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while std::fs::read_dir(dir).unwrap().next().is_some() {
+            assert!(Instant::now() < deadline, "trash was not emptied");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn follows_no_link_and_survives_depth() {
+        let root = tempfile::tempdir().unwrap();
+        let precious = root.path().join("precious");
+        std::fs::create_dir(&precious).unwrap();
+        std::fs::write(precious.join("file"), b"kept").unwrap();
+        let tree = root.path().join("tree");
+        std::fs::create_dir(&tree).unwrap();
+        std::os::unix::fs::symlink(&precious, tree.join("link")).unwrap();
+        // Deeper than any path may be long: built relative to descriptors, as a container could.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let mut fd = rustix::fs::open(&tree, flags, Mode::empty()).unwrap();
+        for _ in 0..3000 {
+            rustix::fs::mkdirat(&fd, "deep", Mode::RWXU).unwrap();
+            rustix::fs::mkdirat(&fd, "sibling", Mode::RWXU).unwrap();
+            fd = rustix::fs::openat(&fd, "deep", flags, Mode::empty()).unwrap();
+        }
+        let trash = Trash::open(&root.path().join("trash")).unwrap();
+        trash.discard(&tree).unwrap();
+        assert!(!tree.exists());
+        wait_until_empty(&root.path().join("trash"));
+        assert_eq!(std::fs::read(precious.join("file")).unwrap(), b"kept");
+    }
+
+    #[test]
+    fn sweeps_leftovers_and_accepts_what_is_gone() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("trash");
+        std::fs::create_dir_all(dir.join("0/left/over")).unwrap();
+        let trash = Trash::open(&dir).unwrap();
+        trash.discard(&root.path().join("not there")).unwrap();
+        wait_until_empty(&dir);
+    }
+}
