@@ -44,6 +44,9 @@ impl Engine {
         Ok(Self { options })
     }
 
+    /// Ends the engine's own tasks; containers keep running.
+    pub async fn close(&self) {}
+
     /// Returns what the engine was opened with.
     #[must_use]
     pub fn options(&self) -> &EngineOptions {
