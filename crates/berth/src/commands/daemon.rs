@@ -4,6 +4,8 @@
 //! Flags and keys are dockerd's where they mean the same. What is said in both places is refused,
 //! as dockerd does, so that nobody wonders which one won.
 
+#![expect(clippy::doc_markdown, reason = "doc comments of flags are help text")]
+
 use docker_api::AppState;
 use engine::{Engine, EngineOptions};
 use serde::Deserialize;
@@ -80,6 +82,12 @@ pub(crate) struct Args {
     /// Group that may use the socket [default: berth, if there is one]
     #[arg(short = 'G', long, value_name = "GROUP")]
     group: Option<String>,
+}
+
+impl crate::cli::Verb for Args {
+    fn run(self, _: &crate::cli::Globals) -> Result<ExitCode, crate::failure::Failure> {
+        Ok(run(self)?)
+    }
 }
 
 /// Why the daemon ends.
@@ -199,7 +207,11 @@ async fn serve(settings: Settings) -> Result<(), DaemonError> {
         let state = AppState {
             engine: engine.clone(),
         };
-        servers.spawn(docker_api::serve(listener, state, stop.clone().cancelled_owned()));
+        servers.spawn(docker_api::serve(
+            listener,
+            state,
+            stop.clone().cancelled_owned(),
+        ));
         tracing::info!(socket = %path.display(), "API listens");
     }
     write_pidfile(&settings.pidfile)?;
@@ -212,7 +224,10 @@ async fn serve(settings: Settings) -> Result<(), DaemonError> {
     notify_supervisor("STOPPING=1");
     stop.cancel();
     servers.close();
-    if tokio::time::timeout(SHUTDOWN_GRACE, servers.wait()).await.is_err() {
+    if tokio::time::timeout(SHUTDOWN_GRACE, servers.wait())
+        .await
+        .is_err()
+    {
         tracing::warn!("requests were still in flight");
     }
     engine.close().await;
@@ -492,8 +507,14 @@ mod tests {
     fn hosts() {
         let sockets = |host: &str| sockets(&[host.to_owned()], Path::new("/run/x"));
         assert_eq!(sockets("unix:///a/b").unwrap(), [PathBuf::from("/a/b")]);
-        assert!(matches!(sockets("tcp://0.0.0.0:2375"), Err(DaemonError::PlainTcp(_))));
-        assert!(matches!(sockets("unix://relative"), Err(DaemonError::Host(_))));
+        assert!(matches!(
+            sockets("tcp://0.0.0.0:2375"),
+            Err(DaemonError::PlainTcp(_))
+        ));
+        assert!(matches!(
+            sockets("unix://relative"),
+            Err(DaemonError::Host(_))
+        ));
     }
 
     #[test]
