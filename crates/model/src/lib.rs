@@ -17,6 +17,7 @@ mod digest;
 mod error_kind;
 pub mod image;
 pub mod ipam;
+pub mod lifecycle;
 pub mod paths;
 mod platform;
 pub mod process;
