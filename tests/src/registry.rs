@@ -143,16 +143,21 @@ pub fn fill(storage: &Path, layout: &Path) {
 }
 
 fn push(namespace: &Namespace, address: &str, layout: &Path, name: &str) {
+    let form: &[&str] = if name.starts_with("docker/") {
+        &["--format", "v2s2"]
+    } else {
+        &["--preserve-digests"]
+    };
     let out = namespace
         .command("skopeo")
         .args([
+            "--insecure-policy",
             "copy",
             "--quiet",
             "--all",
-            "--preserve-digests",
-            "--insecure-policy",
+            "--dest-tls-verify=false",
         ])
-        .arg("--dest-tls-verify=false")
+        .args(form)
         .arg(format!("oci:{}:{name}", layout.display()))
         .arg(format!("docker://{address}/{name}"))
         .output()
