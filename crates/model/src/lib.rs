@@ -15,6 +15,7 @@
 mod container_id;
 mod digest;
 mod error_kind;
+pub mod firewall;
 pub mod image;
 pub mod ipam;
 pub mod lifecycle;

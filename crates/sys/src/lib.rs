@@ -8,4 +8,5 @@ pub mod capability;
 pub mod link;
 pub mod mount;
 pub mod namespace;
+pub mod netlink;
 pub mod process;
