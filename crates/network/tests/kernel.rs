@@ -1,6 +1,13 @@
 //! Bridges, ready namespaces and the firewall against the real kernel, each test in a network
 //! namespace of its own, with more namespaces as containers and as the world outside.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests fail as tests do"
+)]
+
 use model::firewall::{BridgeRules, Change, FirewallPlan, HostPort, Target, Transport};
 use model::ipam::{AddressSpace, Cidr};
 use network::{
