@@ -26,6 +26,7 @@
 //! ```
 
 pub mod content;
+mod delete;
 mod files;
 mod gc;
 pub mod layers;

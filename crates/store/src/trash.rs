@@ -1,25 +1,21 @@
 //! Deletion behind the caller's back: a rename into `trash/` makes a tree disappear at once, a
 //! thread of its own deletes it.
 //!
-//! Trees come from layers and containers, so they are hostile: the deletion follows no symbolic
-//! link, its stack and its open descriptors are bounded however deep the tree is, and an entry
-//! that cannot be deleted is left for the next opening instead of being tried for ever.
+//! Trees come from layers and containers, so they are deleted as hostile ones (`delete.rs`). An
+//! entry that cannot be deleted is left for the next opening instead of being tried for ever.
 
+use crate::delete::{Attic, delete, is_dot};
 use crate::files;
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags};
+use rustix::fs::{CWD, Dir, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::collections::HashSet;
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
-
-/// Depth at which a directory is moved up to the top of the trash instead of being entered: it
-/// bounds the open descriptors, whatever depth a container built.
-const DEPTH_MAX: usize = 64;
 
 /// Handle on the trash directory; clones share its thread, which ends with the last of them.
 #[derive(Debug, Clone)]
@@ -117,19 +113,24 @@ impl Emptier {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Deletes until nothing is left but what is stuck. New names may appear meanwhile, ours
-    /// from deep directories among them.
+    /// Deletes until nothing is left but what is stuck. New names may appear meanwhile.
     fn empty(&mut self) -> io::Result<()> {
+        let stop = Arc::clone(&self.stop);
+        let stopped = move || stop.load(Ordering::Relaxed);
         loop {
             let names = self.names()?;
             if names.is_empty() {
                 return Ok(());
             }
             for name in names {
-                if self.stopped() {
+                if stopped() {
                     return Ok(());
                 }
-                if let Err(error) = self.delete(&name) {
+                let attic = Attic {
+                    dir: self.dir.as_fd(),
+                    prefix: "",
+                };
+                if let Err(error) = delete(self.dir.as_fd(), &name, attic, &stopped) {
                     tracing::warn!(%error, ?name, "cannot delete from the trash");
                     self.stuck.insert(name);
                 }
@@ -147,100 +148,6 @@ impl Emptier {
         }
         Ok(names)
     }
-
-    fn delete(&self, top: &CStr) -> io::Result<()> {
-        if remove_leaf(self.dir.as_fd(), top)? {
-            return Ok(());
-        }
-        let mut path = vec![Level::enter(self.dir.as_fd(), top)?];
-        loop {
-            let may_enter = path.len() < DEPTH_MAX;
-            let Some(level) = path.last_mut() else { break };
-            if self.stopped() {
-                return Ok(());
-            }
-            match level.clear(|dir, name| self.flatten(dir, name), may_enter)? {
-                Some(child) => path.push(child),
-                None => {
-                    let Some(done) = path.pop() else { break };
-                    let parent = path.last().map_or(self.dir.as_fd(), |p| p.fd.as_fd());
-                    rustix::fs::unlinkat(parent, &done.name, AtFlags::REMOVEDIR)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Moves a directory that lies too deep to the top.
-    fn flatten(&self, dir: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
-        loop {
-            let new = files::next_number().to_string();
-            match rustix::fs::renameat_with(dir, name, &self.dir, new, RenameFlags::NOREPLACE) {
-                Ok(()) => return Ok(()),
-                Err(Errno::EXIST) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-}
-
-struct Level {
-    name: CString,
-    fd: OwnedFd,
-    entries: Dir,
-}
-
-impl Level {
-    fn enter(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<Self> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(parent, name, flags, Mode::empty())?;
-        let entries = Dir::read_from(&fd)?;
-        Ok(Self {
-            name: name.to_owned(),
-            fd,
-            entries,
-        })
-    }
-
-    /// Deletes this directory's leaves; returns the next child that has to be cleared first.
-    fn clear(
-        &mut self,
-        flatten: impl Fn(BorrowedFd<'_>, &CStr) -> io::Result<()>,
-        may_enter: bool,
-    ) -> io::Result<Option<Self>> {
-        for entry in self.entries.by_ref() {
-            let entry = entry?;
-            let name = entry.file_name();
-            if is_dot(name) {
-                continue;
-            }
-            if entry.file_type() != FileType::Directory && remove_leaf(self.fd.as_fd(), name)? {
-                continue;
-            }
-            match rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(Errno::NOTEMPTY | Errno::EXIST) if may_enter => {
-                    return Self::enter(self.fd.as_fd(), name).map(Some);
-                }
-                Err(Errno::NOTEMPTY | Errno::EXIST) => flatten(self.fd.as_fd(), name)?,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(None)
-    }
-}
-
-/// Unlinks anything but a directory; false if it is one.
-fn remove_leaf(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<bool> {
-    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => Ok(true),
-        Err(Errno::ISDIR) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn is_dot(name: &CStr) -> bool {
-    matches!(name.to_bytes(), b"." | b"..")
 }
 
 #[cfg(test)]

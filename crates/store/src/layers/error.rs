@@ -120,7 +120,6 @@ pub enum UnpackError {
     },
 }
 
-#[expect(dead_code, reason = "extraction follows")]
 impl UnpackError {
     pub(super) fn io(path: &[u8], source: impl Into<io::Error>) -> Self {
         Self::Io {

@@ -257,3 +257,6 @@ pub(crate) struct Sizes {
     /// The layer's root is opaque.
     pub(crate) opaque: bool,
 }
+
+#[cfg(test)]
+mod tests;

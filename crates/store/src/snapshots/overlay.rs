@@ -237,3 +237,155 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> SnapshotError + '_ {
         source,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::conformance;
+    use crate::{Store, UnpackLimits};
+    use model::DiffId;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::path::Path;
+
+    fn layer(store: &Store, files: &[&str]) -> DiffId {
+        let mut tar = tar::Builder::new(Vec::new());
+        for file in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(0);
+            header.set_mode(0o644);
+            if file.ends_with('/') {
+                header.set_entry_type(tar::EntryType::Directory);
+                header.set_mode(0o1751);
+                header.set_uid(3);
+            }
+            header.as_mut_bytes()[..file.len()].copy_from_slice(file.as_bytes());
+            header.set_cksum();
+            tar.append(&header, std::io::empty()).unwrap();
+        }
+        let bytes = tar.into_inner().unwrap();
+        let writer = store.layers().begin().unwrap();
+        let unpacked = writer
+            .unpack(&mut &bytes[..], &UnpackLimits::default())
+            .unwrap();
+        let diff_id = unpacked.diff_id;
+        unpacked.commit(&diff_id).unwrap();
+        diff_id
+    }
+
+    #[test]
+    fn conforms() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let layers = [layer(&store, &["lower"]), layer(&store, &["upper"])];
+        conformance::suite(&*store.snapshots(), layers);
+    }
+
+    #[test]
+    fn the_root_looks_like_the_topmost_layers() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let layers = [layer(&store, &["lower"]), layer(&store, &["./", "upper"])];
+        let upper = store.snapshots().prepare("c", &layers).unwrap().upper;
+        let meta = std::fs::metadata(upper).unwrap();
+        assert_eq!(meta.permissions().mode() & 0o7777, 0o1751);
+        assert_eq!(meta.uid(), 3);
+    }
+
+    #[test]
+    fn an_opaque_root_hides_the_layers_beneath() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let layers = [
+            layer(&store, &["lowest"]),
+            layer(&store, &["opaque", ".wh..wh..opq"]),
+            layer(&store, &["top"]),
+        ];
+        let mount = store.snapshots().prepare("c", &layers).unwrap();
+        assert_eq!(mount.lower.len(), 2);
+        assert!(mount.lower[0].join("top").exists() && mount.lower[1].join("opaque").exists());
+        // What is hidden is still part of the image.
+        assert_eq!(store.snapshots().layers_in_use().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn a_hundred_and_twenty_seven_layers_fit_into_a_page() {
+        let name = Path::new("/var/lib/berth/l/01234567");
+        let container = format!("/var/lib/berth/snapshots/{}/", "c".repeat(64));
+        let options = format!(
+            "lowerdir={},upperdir={container}upper,workdir={container}work,volatile",
+            vec![name.to_str().unwrap(); 127].join(":")
+        );
+        assert!(options.len() < 4096, "{}", options.len());
+        // And the names are that short.
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let mount = store
+            .snapshots()
+            .prepare("c", &[layer(&store, &["f"])])
+            .unwrap();
+        let short = mount.lower[0].strip_prefix(store.root()).unwrap();
+        assert_eq!(short.as_os_str().len(), "l/01234567".len());
+    }
+
+    #[test]
+    fn half_made_snapshots_are_swept() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Store::open(dir.path()).unwrap());
+        std::fs::create_dir_all(dir.path().join("snapshots/.new-0/upper")).unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        assert!(store.snapshots().list().unwrap().is_empty());
+        let left = std::fs::read_dir(dir.path().join("snapshots")).unwrap();
+        assert_eq!(left.count(), 0);
+    }
+
+    /// Mounts what is prepared, in a mount namespace of its own: whiteouts and opaque marks do
+    /// what the layers meant.
+    #[test]
+    fn the_kernel_shows_what_the_layers_mean() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let layers = [
+            layer(&store, &["kept", "gone", "d/", "d/old", "o/", "o/old"]),
+            layer(
+                &store,
+                &[".wh.gone", "d/new", "o/", "o/.wh..wh..opq", "o/new"],
+            ),
+        ];
+        let mount = store.snapshots().prepare("c", &layers).unwrap();
+        let lower: Vec<_> = mount
+            .lower
+            .iter()
+            .map(|path| path.to_str().unwrap())
+            .collect();
+        let target = dir.path().join("target");
+        std::fs::create_dir(&target).unwrap();
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={}",
+            lower.join(":"),
+            mount.upper.display(),
+            mount.work.display()
+        );
+        let script = "mount -t overlay overlay -o \"$1\" \"$2\" && cd \"$2\" && find . | sort";
+        let output = std::process::Command::new("unshare")
+            .args([
+                "-m",
+                "--propagation",
+                "private",
+                "sh",
+                "-c",
+                script,
+                "sh",
+                &options,
+            ])
+            .arg(&target)
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{errors}");
+        let shown = String::from_utf8(output.stdout).unwrap();
+        let shown: Vec<_> = shown.lines().collect();
+        assert_eq!(
+            shown,
+            [".", "./d", "./d/new", "./d/old", "./kept", "./o", "./o/new"]
+        );
+    }
+}
