@@ -1,3 +1,5 @@
+//! The whole translation, from an image config and settings to the runtime document.
+
 use super::*;
 use crate::settings::{DeviceSettings, NetworkSettings, SecuritySettings, Ulimit};
 
