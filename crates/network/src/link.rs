@@ -237,6 +237,16 @@ impl Links {
         self.connection.execute(&mut message.finish())
     }
 
+    /// Changes a device's hardware address.
+    ///
+    /// # Errors
+    /// As the kernel answers.
+    pub fn set_mac(&mut self, link: LinkIndex, mac: MacAddress) -> io::Result<()> {
+        let mut message = Message::new(RTM_NEWLINK, ACK, &link_header(link.0, 0));
+        message.put(IFLA_ADDRESS, &mac.0);
+        self.connection.execute(&mut message.finish())
+    }
+
     /// Lets a bridge send packets back out of the port that they came from.
     ///
     /// # Errors
