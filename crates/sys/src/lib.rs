@@ -9,5 +9,7 @@ pub mod link;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;
+pub mod poll;
 pub mod process;
 pub mod random;
+pub mod seccomp;

@@ -156,6 +156,12 @@ pub enum Request {
     },
     /// Start another process.
     Exec(Box<ExecCommand>),
+    /// The daemon knows of an exec's end. Until then its clients' connections stay open: docker's
+    /// client asks for the exit code as soon as its stream ends.
+    ExecRecorded {
+        /// Whose.
+        exec: String,
+    },
     /// Say how things stand; a daemon that re-adopts asks this first.
     Status,
 }

@@ -1,0 +1,126 @@
+//! Starting the container's processes: streams first, then the kernel's part.
+
+use super::log::LogWriter;
+use super::protocol::{ExecCommand, IoSettings, LaunchCommand};
+use super::session::{Ends, Session, set_size};
+use crate::{
+    Blank, BlankOptions, ExecTarget, Fill, LaunchError, Running, Stage, Stdio, exec_process,
+};
+use rustix::fs::{Mode, OFlags};
+use rustix::pipe::{PipeFlags, pipe_with};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+/// A started process with its streams.
+#[derive(Debug)]
+pub(super) struct Started {
+    pub(super) running: Running,
+    pub(super) session: Session,
+}
+
+/// Fills the empty container, or makes one if there is none that fits, and starts it.
+pub(super) fn launch(
+    ready: Option<(Blank, BlankOptions)>,
+    command: &LaunchCommand,
+    netns: Option<BorrowedFd<'_>>,
+) -> Result<Started, LaunchError> {
+    let spec = &command.launch.spec;
+    let log = LogWriter::open(&command.log)
+        .map_err(|error| LaunchError::new(Stage::Settings, format!("cannot open log: {error}")))?;
+    let blank = match ready {
+        Some((blank, options)) if options.fits(spec) => blank,
+        unfit => {
+            drop(unfit);
+            Blank::create(&BlankOptions::for_spec(spec))?
+        }
+    };
+    let io = command.io;
+    let (mut running, mut ends) = if io.tty {
+        let fill = Fill {
+            netns,
+            stdio: Stdio::Terminal,
+        };
+        // In two trips, so that the size is there before the program asks for it.
+        let created = blank.fill(&command.launch, &fill)?;
+        size(created.parts(), io);
+        (created.start()?, Ends::default())
+    } else {
+        let (theirs, ends) = pipes(io)?;
+        let fill = Fill {
+            netns,
+            stdio: Stdio::Fds(theirs.borrow()),
+        };
+        (blank.run(&command.launch, &fill)?, ends)
+    };
+    ends.console = running.console.take();
+    let session = Session::new(io, ends, log).map_err(streams)?;
+    Ok(Started { running, session })
+}
+
+/// Starts another process in the container.
+pub(super) fn exec(target: &ExecTarget<'_>, command: &ExecCommand) -> Result<Started, LaunchError> {
+    let io = command.io;
+    let (mut running, mut ends) = if io.tty {
+        let running = exec_process(target, &command.request, Stdio::Terminal)?;
+        size(&running, io);
+        (running, Ends::default())
+    } else {
+        let (theirs, ends) = pipes(io)?;
+        let running = exec_process(target, &command.request, Stdio::Fds(theirs.borrow()))?;
+        (running, ends)
+    };
+    ends.console = running.console.take();
+    let session = Session::new(io, ends, None).map_err(streams)?;
+    Ok(Started { running, session })
+}
+
+fn size(running: &Running, io: IoSettings) {
+    if let (Some(console), Some((rows, columns))) = (&running.console, io.console_size) {
+        // A terminal that cannot be sized still works.
+        let _: rustix::io::Result<()> = set_size(console.as_fd(), rows, columns);
+    }
+}
+
+/// The process's ends of its streams.
+struct Theirs {
+    stdin: OwnedFd,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+}
+
+impl Theirs {
+    fn borrow(&self) -> [BorrowedFd<'_>; 3] {
+        [self.stdin.as_fd(), self.stdout.as_fd(), self.stderr.as_fd()]
+    }
+}
+
+fn pipes(io: IoSettings) -> Result<(Theirs, Ends), LaunchError> {
+    let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|error| streams(error.into()));
+    let (their_stdin, stdin) = if io.open_stdin {
+        let (theirs, ours) = pipe()?;
+        (theirs, Some(ours))
+    } else {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let null = rustix::fs::open("/dev/null", flags, Mode::empty())
+            .map_err(|error| streams(error.into()))?;
+        (null, None)
+    };
+    let (stdout, their_stdout) = pipe()?;
+    let (stderr, their_stderr) = pipe()?;
+    let theirs = Theirs {
+        stdin: their_stdin,
+        stdout: their_stdout,
+        stderr: their_stderr,
+    };
+    let ends = Ends {
+        stdin,
+        stdout: Some(stdout),
+        stderr: Some(stderr),
+        ..Ends::default()
+    };
+    Ok((theirs, ends))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "shaped for map_err")]
+fn streams(error: std::io::Error) -> LaunchError {
+    LaunchError::new(Stage::Terminal, format!("cannot make its streams: {error}"))
+}
