@@ -54,13 +54,16 @@ mod tests {
     fn a_blocked_signal_becomes_readable() {
         let fd = signal_fd(&[libc::SIGUSR2]).unwrap();
         let readable = || {
-            let mut set = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
+            let mut set = [rustix::event::PollFd::new(
+                &fd,
+                rustix::event::PollFlags::IN,
+            )];
             let now = rustix::event::Timespec::default();
             rustix::event::poll(&mut set, Some(&now)).unwrap() == 1
         };
         assert!(!readable());
         // SAFETY: the signal is blocked in this thread, to which it is sent.
-        unsafe { libc::pthread_kill(libc::pthread_self(), libc::SIGUSR2) };
+        unsafe { libc::raise(libc::SIGUSR2) };
         assert!(readable());
         drain_signals(fd.as_fd());
         assert!(!readable());

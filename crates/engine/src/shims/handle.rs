@@ -1,11 +1,14 @@
 //! A handle on one running shim.
 
+use super::link::{Link, unexpected};
 use model::{ContainerId, ErrorKind, Signal, trace::Step};
-use runtime::shim::protocol::{AttachOptions, ExitRecord, IoSettings};
+use runtime::shim::protocol::{
+    AttachCommand, AttachOptions, ExecCommand, ExitRecord, IoSettings, Outcome, Request,
+};
 use runtime::{ExecRequest, LaunchError};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// A client's connection to hand over.
 #[derive(Debug)]
@@ -86,10 +89,21 @@ struct Inner {
     id: ContainerId,
     pid: i32,
     steps: Vec<Step>,
-    exit: watch::Receiver<Option<ExitRecord>>,
+    link: Arc<Link>,
 }
 
 impl Shim {
+    pub(super) fn new(id: ContainerId, pid: i32, steps: Vec<Step>, link: Arc<Link>) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                id,
+                pid,
+                steps,
+                link,
+            }),
+        }
+    }
+
     /// Returns the container's ID.
     #[must_use]
     pub fn id(&self) -> &ContainerId {
@@ -111,48 +125,140 @@ impl Shim {
     /// Returns where the exit record appears. The sender is dropped without one if the shim died.
     #[must_use]
     pub fn exit(&self) -> watch::Receiver<Option<ExitRecord>> {
-        self.inner.exit.clone()
+        self.inner.link.exit()
+    }
+
+    /// Returns where clients that typed their detach keys are reported: none for the init
+    /// process, else the exec's ID. The last caller gets them.
+    #[must_use]
+    pub fn detached(&self) -> mpsc::UnboundedReceiver<Option<String>> {
+        self.inner.link.detached()
     }
 
     /// Sends a signal to the init process.
     ///
     /// # Errors
     /// `NoSuchProcess` once it has ended.
-    pub async fn signal(&self, _signal: Signal) -> Result<(), ShimError> {
-        Err(ShimError::Gone)
+    pub async fn signal(&self, signal: Signal) -> Result<(), ShimError> {
+        self.signal_to(None, signal).await
     }
 
     /// Sets the size of the init process's terminal.
     ///
     /// # Errors
     /// When it has none, or has ended.
-    pub async fn resize(&self, _rows: u16, _columns: u16) -> Result<(), ShimError> {
-        Err(ShimError::Gone)
+    pub async fn resize(&self, rows: u16, columns: u16) -> Result<(), ShimError> {
+        self.resize_of(None, rows, columns).await
     }
 
     /// Hands over a client's connection.
     ///
     /// # Errors
     /// `NoSuchProcess` once the init process has ended.
-    pub async fn attach(&self, _attachment: Attachment) -> Result<(), ShimError> {
-        Err(ShimError::Gone)
+    pub async fn attach(&self, attachment: Attachment) -> Result<(), ShimError> {
+        self.attach_to(None, attachment).await
     }
 
-    /// Closes the init process's stdin.
+    /// Closes the init process's stdin, after what was already written to it.
     ///
     /// # Errors
     /// When the shim is gone.
     pub async fn close_stdin(&self) -> Result<(), ShimError> {
-        Err(ShimError::Gone)
+        let request = Request::CloseStdin { exec: None };
+        self.inner.link.order(request, Vec::new()).await
     }
 
     /// Starts another process in the container.
     ///
     /// # Errors
     /// `Launch` with docker's exit code when the program cannot be executed.
-    pub async fn exec(&self, _start: ExecStart) -> Result<ExecProcess, ShimError> {
-        Err(ShimError::Gone)
+    pub async fn exec(&self, start: ExecStart) -> Result<ExecProcess, ShimError> {
+        let (attach, fds) = split(start.attach);
+        let exec = start.exec;
+        let exit = self.inner.link.expect_exec(&exec);
+        let command = ExecCommand {
+            exec: exec.clone(),
+            request: start.request,
+            io: start.io,
+            attach,
+        };
+        let request = Request::Exec(Box::new(command));
+        let outcome = self.inner.link.ask(request, fds).await;
+        match outcome {
+            Ok(Outcome::Started { pid, steps }) => Ok(ExecProcess {
+                shim: self.clone(),
+                exec,
+                pid,
+                steps,
+                exit,
+            }),
+            other => {
+                self.inner.link.forget_exec(&exec);
+                Err(other.map_or_else(|error| error, unexpected))
+            }
+        }
     }
+
+    /// Takes up an exec process that a former daemon started.
+    pub(super) fn adopt_exec(&self, exec: String, pid: i32) -> ExecProcess {
+        ExecProcess {
+            exit: self.inner.link.expect_exec(&exec),
+            shim: self.clone(),
+            exec,
+            pid,
+            steps: Vec::new(),
+        }
+    }
+
+    async fn signal_to(&self, exec: Option<String>, signal: Signal) -> Result<(), ShimError> {
+        let signal = signal.number();
+        let request = Request::Signal { exec, signal };
+        self.inner.link.order(request, Vec::new()).await
+    }
+
+    async fn resize_of(
+        &self,
+        exec: Option<String>,
+        rows: u16,
+        columns: u16,
+    ) -> Result<(), ShimError> {
+        let request = Request::Resize {
+            exec,
+            rows,
+            columns,
+        };
+        self.inner.link.order(request, Vec::new()).await
+    }
+
+    async fn attach_to(
+        &self,
+        exec: Option<String>,
+        attachment: Attachment,
+    ) -> Result<(), ShimError> {
+        let attach = AttachCommand {
+            options: attachment.options,
+            read_ahead: attachment.read_ahead,
+        };
+        let request = Request::Attach { exec, attach };
+        self.inner
+            .link
+            .order(request, vec![attachment.stream])
+            .await
+    }
+}
+
+/// Separates what goes as JSON from what goes as descriptors.
+pub(super) fn split(attachments: Vec<Attachment>) -> (Vec<AttachCommand>, Vec<OwnedFd>) {
+    attachments
+        .into_iter()
+        .map(|attachment| {
+            let command = AttachCommand {
+                options: attachment.options,
+                read_ahead: attachment.read_ahead,
+            };
+            (command, attachment.stream)
+        })
+        .unzip()
 }
 
 /// A running exec process. Cheap to clone.
@@ -161,6 +267,7 @@ pub struct ExecProcess {
     shim: Shim,
     exec: String,
     pid: i32,
+    steps: Vec<Step>,
     exit: watch::Receiver<Option<ExitRecord>>,
 }
 
@@ -177,7 +284,14 @@ impl ExecProcess {
         self.pid
     }
 
-    /// Returns where its exit record appears.
+    /// Returns how its start went, if it was traced.
+    #[must_use]
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// Returns where its exit record appears. Its clients' connections close after the record is
+    /// here, so that a client that then asks for the exit code finds it.
     #[must_use]
     pub fn exit(&self) -> watch::Receiver<Option<ExitRecord>> {
         self.exit.clone()
@@ -188,7 +302,7 @@ impl ExecProcess {
     /// # Errors
     /// `NoSuchProcess` once it has ended.
     pub async fn signal(&self, signal: Signal) -> Result<(), ShimError> {
-        self.shim.signal(signal).await
+        self.shim.signal_to(Some(self.exec.clone()), signal).await
     }
 
     /// Sets the size of its terminal.
@@ -196,7 +310,8 @@ impl ExecProcess {
     /// # Errors
     /// When it has none, or has ended.
     pub async fn resize(&self, rows: u16, columns: u16) -> Result<(), ShimError> {
-        self.shim.resize(rows, columns).await
+        let exec = Some(self.exec.clone());
+        self.shim.resize_of(exec, rows, columns).await
     }
 
     /// Hands over a client's connection.
@@ -204,6 +319,8 @@ impl ExecProcess {
     /// # Errors
     /// `NoSuchProcess` once it has ended.
     pub async fn attach(&self, attachment: Attachment) -> Result<(), ShimError> {
-        self.shim.attach(attachment).await
+        self.shim
+            .attach_to(Some(self.exec.clone()), attachment)
+            .await
     }
 }

@@ -5,6 +5,7 @@
 //! container it has a record of. Nothing here decides about a container's life.
 
 mod handle;
+mod link;
 mod pool;
 
 pub use handle::{Attachment, ExecProcess, ExecStart, Shim, ShimError};

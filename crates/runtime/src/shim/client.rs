@@ -31,6 +31,10 @@ pub(super) enum Said {
 
 /// An attached client.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each may change without the others"
+)]
 pub(super) struct Client {
     socket: OwnedFd,
     options: AttachOptions,
@@ -182,16 +186,15 @@ impl Client {
 
     /// Looks for the detach keys in bytes that the client sent.
     pub(super) fn interpret(&mut self, bytes: &[u8], input: &mut Vec<u8>) -> Said {
-        match &mut self.keys {
-            Some(keys) if keys.feed(bytes, input) => {
-                self.listening = false;
-                Said::Detach
-            }
-            Some(_) => Said::Bytes,
-            None => {
-                input.extend_from_slice(bytes);
-                Said::Bytes
-            }
+        let Some(keys) = &mut self.keys else {
+            input.extend_from_slice(bytes);
+            return Said::Bytes;
+        };
+        if keys.feed(bytes, input) {
+            self.listening = false;
+            Said::Detach
+        } else {
+            Said::Bytes
         }
     }
 
@@ -214,7 +217,7 @@ impl Client {
     /// of file. So further bytes are refused first, and those that came before are read away.
     fn close(&mut self) {
         if !self.gone {
-            let _: rustix::io::Result<()> = rustix::net::shutdown(&self.socket, Shutdown::Both);
+            rustix::net::shutdown(&self.socket, Shutdown::Both).ok();
             let mut chunk = [0; READ_BYTES];
             while matches!(
                 rustix::net::recv(&self.socket, &mut chunk[..], RecvFlags::DONTWAIT),

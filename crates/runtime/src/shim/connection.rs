@@ -57,7 +57,7 @@ impl Connection {
     /// Takes the next request with its descriptors. One that breaks the protocol ends the
     /// connection.
     pub(super) fn next(&mut self) -> Option<(Envelope, VecDeque<OwnedFd>)> {
-        let next = self.incoming.next::<Envelope>().and_then(|envelope| {
+        let next = self.incoming.take::<Envelope>().and_then(|envelope| {
             envelope
                 .map(|envelope| Ok((self.incoming.take_fds(envelope.fds)?, envelope)))
                 .transpose()

@@ -91,7 +91,7 @@ impl Incoming {
     ///
     /// # Errors
     /// When the other end does not keep to the protocol.
-    pub fn next<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
+    pub fn take<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
         let Some(header) = self.bytes.first_chunk::<HEADER_BYTES>() else {
             return Ok(None);
         };
@@ -152,13 +152,13 @@ mod tests {
         // The descriptors in flight keep the other end open until they are received and dropped.
         while texts.len() < 3 {
             assert!(incoming.receive(b.as_fd()).unwrap());
-            while let Some(text) = incoming.next().unwrap() {
+            while let Some(text) = incoming.take().unwrap() {
                 assert_eq!(incoming.take_fds(1).unwrap().len(), 1);
                 texts.push(text);
             }
         }
         assert_eq!(texts, ["one", &long, "three"]);
-        assert!(incoming.take_fds(1).is_err());
+        incoming.take_fds(1).unwrap_err();
         assert!(!incoming.receive(b.as_fd()).unwrap());
     }
 
@@ -168,6 +168,6 @@ mod tests {
             bytes: vec![0xff; 8],
             fds: VecDeque::new(),
         };
-        assert!(incoming.next::<String>().is_err());
+        incoming.take::<String>().unwrap_err();
     }
 }

@@ -31,6 +31,7 @@ use crate::{Blank, BlankOptions};
 use protocol::Event;
 use rustix::fs::{Mode, OFlags};
 use server::Server;
+use start::Ready;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -65,9 +66,9 @@ fn run(arguments: &[OsString]) -> io::Result<()> {
     let (blank, event) = match ready {
         None => (None, Event::Ready),
         Some(cgroup) => {
-            let options = BlankOptions::ordinary(Some(cgroup));
+            let options = Box::new(BlankOptions::ordinary(Some(cgroup)));
             match Blank::create(&options) {
-                Ok(blank) => (Some((blank, options)), Event::Ready),
+                Ok(blank) => (Some(Ready { blank, options }), Event::Ready),
                 // Not fatal here: the launch makes its own, and reports why it cannot.
                 Err(error) => (None, Event::NotReady(error.message)),
             }

@@ -13,8 +13,9 @@ use super::protocol::{
 };
 use super::session::{Part, READ_BYTES};
 use super::start;
+use super::start::Ready;
 use super::task::{Now, Task};
-use crate::{Blank, BlankOptions, Cgroup, ExecTarget};
+use crate::{Cgroup, ExecTarget};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::collections::VecDeque;
@@ -40,7 +41,7 @@ enum Token {
 #[derive(Debug)]
 enum Phase {
     /// Not launched; an empty container may be ready.
-    Waiting(Option<(Blank, BlankOptions)>),
+    Waiting(Option<Ready>),
     /// The container runs.
     Serving(Container),
     /// The container has ended and that is reported.
@@ -75,11 +76,7 @@ pub(super) struct Server {
 
 impl Server {
     /// Starts with one daemon's connection and perhaps an empty container.
-    pub(super) fn new(
-        signals: OwnedFd,
-        control: OwnedFd,
-        blank: Option<(Blank, BlankOptions)>,
-    ) -> Self {
+    pub(super) fn new(signals: OwnedFd, control: OwnedFd, blank: Option<Ready>) -> Self {
         Self {
             signals,
             control: vec![Connection::new(control)],
@@ -126,34 +123,35 @@ impl Server {
 
     /// Waits for anything to happen.
     fn wait(&self) -> io::Result<Vec<(Token, PollFlags)>> {
-        let mut fds = Vec::new();
-        let mut tokens = Vec::new();
-        let mut add = |fd: BorrowedFd<'_>, flags, token| {
-            fds.push(PollFd::from_borrowed_fd(fd, flags));
-            tokens.push(token);
-        };
-        add(self.signals.as_fd(), PollFlags::IN, Token::Signals);
+        let mut interests: Vec<(BorrowedFd<'_>, PollFlags, Token)> = Vec::new();
+        interests.push((self.signals.as_fd(), PollFlags::IN, Token::Signals));
         if let Some(listener) = &self.listener {
-            add(listener.as_fd(), PollFlags::IN, Token::Listener);
+            interests.push((listener.as_fd(), PollFlags::IN, Token::Listener));
         }
         for (index, connection) in self.control.iter().enumerate() {
             let mut flags = PollFlags::IN;
             if connection.has_waiting() {
                 flags |= PollFlags::OUT;
             }
-            add(connection.fd(), flags, Token::Control(index));
+            interests.push((connection.fd(), flags, Token::Control(index)));
         }
         for (index, task) in self.tasks.iter().enumerate() {
-            task.session
-                .interests(|fd, flags, part| add(fd, flags, Token::Task(index, part)));
+            task.session.interests(|fd, flags, part| {
+                interests.push((fd, flags, Token::Task(index, part)));
+            });
         }
+        let mut fds: Vec<PollFd<'_>> = interests
+            .iter()
+            .map(|(fd, flags, _)| PollFd::from_borrowed_fd(*fd, *flags))
+            .collect();
         match poll(&mut fds, self.timeout().as_ref()) {
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => return Ok(Vec::new()),
             Err(error) => return Err(error.into()),
         }
-        Ok(tokens
-            .into_iter()
+        Ok(interests
+            .iter()
+            .map(|(_, _, token)| *token)
             .zip(fds.iter().map(PollFd::revents))
             .filter(|(_, flags)| !flags.is_empty())
             .collect())
@@ -199,7 +197,7 @@ impl Server {
         while let Ok(Some((pid, exit))) = sys::process::wait_any(false) {
             if let Some(task) = self.tasks.iter_mut().find(|task| task.pid == pid) {
                 task.exited(exit, now);
-            } else if matches!(&self.phase, Phase::Waiting(Some((blank, _))) if blank.pid() == pid)
+            } else if matches!(&self.phase, Phase::Waiting(Some(ready)) if ready.blank.pid() == pid)
             {
                 // Without its process an empty container is of no use; the pool makes another.
                 self.phase = Phase::Failed;
@@ -241,7 +239,7 @@ impl Server {
         };
         record.oom_killed = container.cgroup.as_ref().is_some_and(oom_killed);
         // Without the record the daemon still learns it from the event.
-        let _: io::Result<()> = write_record(&self.directory, &record);
+        write_record(&self.directory, &record).ok();
         self.exited = Some(record.clone());
         self.tell(Event::Exited(record));
         if let Some(cgroup) = &container.cgroup {
@@ -351,7 +349,7 @@ impl Server {
             Err(error) => {
                 self.phase = Phase::Failed;
                 // The directory is the daemon's to remove.
-                let _: io::Result<()> = fs::remove_file(command.directory.join(SOCKET_NAME));
+                fs::remove_file(command.directory.join(SOCKET_NAME)).ok();
                 Outcome::LaunchFailed(error)
             }
         }

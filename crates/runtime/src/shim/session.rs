@@ -41,7 +41,7 @@ pub(super) struct Ends {
     pub(super) console: Option<OwnedFd>,
     /// Its slave, held so that the master does not say "hung up" all the time when a living
     /// process has closed its terminal for a while.
-    slave: Option<OwnedFd>,
+    pub(super) slave: Option<OwnedFd>,
     pub(super) stdin: Option<OwnedFd>,
     pub(super) stdout: Option<OwnedFd>,
     pub(super) stderr: Option<OwnedFd>,

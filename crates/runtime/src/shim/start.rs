@@ -10,6 +10,13 @@ use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
+/// An empty container kept ready, and what it was made with.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) blank: Blank,
+    pub(super) options: Box<BlankOptions>,
+}
+
 /// A started process with its streams.
 #[derive(Debug)]
 pub(super) struct Started {
@@ -19,7 +26,7 @@ pub(super) struct Started {
 
 /// Fills the empty container, or makes one if there is none that fits, and starts it.
 pub(super) fn launch(
-    ready: Option<(Blank, BlankOptions)>,
+    ready: Option<Ready>,
     command: &LaunchCommand,
     netns: Option<BorrowedFd<'_>>,
 ) -> Result<Started, LaunchError> {
@@ -27,7 +34,7 @@ pub(super) fn launch(
     let log = LogWriter::open(&command.log)
         .map_err(|error| LaunchError::new(Stage::Settings, format!("cannot open log: {error}")))?;
     let blank = match ready {
-        Some((blank, options)) if options.fits(spec) => blank,
+        Some(ready) if ready.options.fits(spec) => ready.blank,
         unfit => {
             drop(unfit);
             Blank::create(&BlankOptions::for_spec(spec))?
@@ -76,7 +83,7 @@ pub(super) fn exec(target: &ExecTarget<'_>, command: &ExecCommand) -> Result<Sta
 fn size(running: &Running, io: IoSettings) {
     if let (Some(console), Some((rows, columns))) = (&running.console, io.console_size) {
         // A terminal that cannot be sized still works.
-        let _: rustix::io::Result<()> = set_size(console.as_fd(), rows, columns);
+        set_size(console.as_fd(), rows, columns).ok();
     }
 }
 
