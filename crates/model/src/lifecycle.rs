@@ -470,6 +470,7 @@ mod tests {
 
     /// What the world of one container holds, as the driver and the kernel would have it.
     #[derive(Debug, Default)]
+    #[expect(clippy::struct_excessive_bools, reason = "independent facts")]
     struct World {
         process: bool,
         frozen: bool,
@@ -542,7 +543,13 @@ mod tests {
                                 world.frozen = false;
                                 inputs.push(Input::Exit(after));
                             }
-                            _ => {}
+                            Action::Signal
+                            | Action::Freeze
+                            | Action::Thaw
+                            | Action::Release
+                            | Action::ScheduleRestart
+                            | Action::CancelRestart
+                            | Action::Delete => {}
                         }
                     }
                 }
