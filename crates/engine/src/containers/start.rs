@@ -1,0 +1,204 @@
+//! start: from a definition to a running init process.
+//!
+//! ```text
+//! network namespace ─┐
+//! snapshot's parts  ─┼─▶ files, spec ─▶ reserved attach sockets ─▶ shim ─▶ execve
+//! ```
+//!
+//! Nothing is synced on this path. What was acquired is let go of if a later step fails.
+
+use super::attach::{Pending, arrivals};
+use super::error::StartError;
+use super::record::{Definition, State};
+use super::table::Table;
+use super::{files, mounts};
+use crate::networks::AttachRequest;
+use crate::shims::{IoSettings, LaunchRequest, Shim};
+use crate::{Context, host, seccomp};
+use model::lifecycle::Phase;
+use model::settings::{NamespaceMode, NetworkMode};
+use model::spec::{JoinedNamespaces, SpecInput};
+use runtime::{Launch, Root, UserRequest};
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+/// Who talks to the new process.
+pub(super) struct Io {
+    /// Terminal size, from the client that starts it.
+    pub console_size: Option<(u16, u16)>,
+    /// Clients that attached before.
+    pub pending: Vec<Pending>,
+}
+
+/// Launches; on failure everything acquired here is released again.
+pub(super) async fn launch(
+    context: &Context,
+    table: &Table,
+    definition: &Definition,
+    state: &mut State,
+    io: Io,
+) -> Result<Shim, StartError> {
+    let launched = try_launch(context, table, definition, state, io).await;
+    if launched.is_err() {
+        context.networks.detach(&definition.id);
+        state.endpoints.clear();
+        if let Err(error) = context.shims.forget(&definition.id) {
+            tracing::warn!(container = %definition.id, %error, "undo start");
+        }
+    }
+    launched
+}
+
+async fn try_launch(
+    context: &Context,
+    table: &Table,
+    definition: &Definition,
+    state: &mut State,
+    io: Io,
+) -> Result<Shim, StartError> {
+    let settings = &definition.settings;
+    let id = &definition.id;
+    let (netns, other_network) = network(context, table, definition, state)?;
+    let root = context.store.snapshots().mount(id.as_str())?;
+    mounts::ready(context, definition, &root.lower)?;
+    let mut all_mounts = match &other_network {
+        Some(other) => files::etc_mounts(&files::directory(context, other), definition),
+        None => files::etc(context, definition, state)?,
+    };
+    all_mounts.extend(definition.mounts.iter().map(super::MountPoint::resolved));
+    let devices = host::devices(&settings.devices.devices)?;
+    let block_devices = host::block_devices(&settings.resources);
+    let join = join(table, definition)?;
+    let privileged = settings.security.privileged;
+    let host_facts = context.host.facts(privileged);
+    let console_size = io.console_size.or(settings.process.console_size);
+    let spec = model::spec::build(&SpecInput {
+        id,
+        settings,
+        process: &definition.process,
+        hostname: &definition.hostname,
+        mounts: &all_mounts,
+        devices: &devices,
+        block_devices: &block_devices,
+        join: &join,
+        cgroup_path: crate::cgroups::path(context, id),
+        init_binary: context.options.exe.clone(),
+        host: &host_facts,
+    })?;
+    let seccomp = seccomp::filter(context, &settings.security, &spec)?;
+    let log = files::log_target(&settings.log, files::log_path(context, id))
+        .map_err(|error| StartError::Shared(error.to_string()))?;
+    let process = &definition.process;
+    let request = LaunchRequest {
+        launch: Launch {
+            spec,
+            root: Root::Overlay {
+                lower: root.lower,
+                upper: root.upper,
+                work: root.work,
+                volatile: settings.auto_remove,
+            },
+            user: Some(UserRequest {
+                user: process.user.clone(),
+                groups: process.groups.clone(),
+            }),
+            create_cwd: true,
+            trace: crate::trace::wanted(),
+            seccomp,
+        },
+        io: IoSettings {
+            tty: process.tty,
+            open_stdin: settings.process.open_stdin,
+            stdin_once: settings.process.stdin_once,
+            console_size,
+        },
+        log,
+        netns,
+        attach: arrivals(io.pending).await,
+    };
+    let shim = context
+        .shims
+        .launch(id, request)
+        .await
+        .map_err(StartError::Launch)?;
+    crate::trace::add(shim.steps());
+    Ok(shim)
+}
+
+/// Gives the network namespace, and whose `/etc` files are shared with it.
+fn network(
+    context: &Context,
+    table: &Table,
+    definition: &Definition,
+    state: &mut State,
+) -> Result<(Option<OwnedFd>, Option<model::ContainerId>), StartError> {
+    match &definition.settings.network.mode {
+        NetworkMode::Host => Ok((None, None)),
+        NetworkMode::Container(other) => {
+            let (other, pid) = running(table, other, "network")?;
+            let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
+            let file = File::open(&path).map_err(|source| StartError::File { path, source })?;
+            Ok((Some(file.into()), Some(other)))
+        }
+        NetworkMode::Bridge | NetworkMode::None | NetworkMode::Named(_) => {
+            let exposed: Vec<String> = definition
+                .settings
+                .exposed_ports
+                .iter()
+                .chain(definition.image.config.exposed_ports.keys())
+                .cloned()
+                .collect();
+            let attachment = context.networks.attach(&AttachRequest {
+                container: &definition.id,
+                name: state.name.as_str(),
+                settings: &definition.settings.network,
+                exposed_ports: &exposed,
+            })?;
+            state.endpoints = attachment.endpoints;
+            Ok((Some(attachment.netns), None))
+        }
+    }
+}
+
+fn join(table: &Table, definition: &Definition) -> Result<JoinedNamespaces, StartError> {
+    let namespaces = &definition.settings.namespaces;
+    let path = |mode: &NamespaceMode, kind: &str| match mode {
+        NamespaceMode::Container(other) => {
+            let (_, pid) = running(table, other, kind)?;
+            Ok(Some(PathBuf::from(format!("/proc/{pid}/ns/{kind}"))))
+        }
+        NamespaceMode::Private
+        | NamespaceMode::Shareable
+        | NamespaceMode::Host
+        | NamespaceMode::None => Ok(None),
+    };
+    Ok(JoinedNamespaces {
+        pid: path(&namespaces.pid, "pid")?,
+        ipc: path(&namespaces.ipc, "ipc")?,
+        network: None,
+    })
+}
+
+fn running(
+    table: &Table,
+    other: &str,
+    what: &str,
+) -> Result<(model::ContainerId, i32), StartError> {
+    let handle = table
+        .get(other)
+        .map_err(|error| StartError::Shared(error.to_string()))?;
+    let view = handle.view();
+    match view.state.phase {
+        Phase::Running { .. } => Ok((handle.id, view.state.pid)),
+        Phase::Created
+        | Phase::Starting
+        | Phase::Restarting
+        | Phase::Exited
+        | Phase::Removing => Err(StartError::Shared(format!(
+            "cannot join {what} namespace of a non running container: container {} is {}",
+            handle.id,
+            view.status()
+        ))),
+    }
+}
