@@ -113,6 +113,6 @@ mod tests {
         assert_eq!(past.len(), HISTORY);
         assert_eq!(past[0].id, "5");
         assert_eq!(live.try_recv().unwrap().id, "last");
-        assert!(live.try_recv().is_err());
+        live.try_recv().unwrap_err();
     }
 }

@@ -10,28 +10,84 @@
 //! # Ok(()) }
 //! ```
 
+mod cgroups;
+mod clock;
+pub mod containers;
+mod events;
+pub mod execs;
+mod host;
 pub mod images;
 pub mod networks;
 mod options;
+mod random;
+mod seccomp;
 pub mod shims;
+mod system;
+pub mod volumes;
 
+pub use events::{Event, Events};
 pub use options::EngineOptions;
+pub use system::{Machine, System};
+
+use containers::Containers;
+use execs::Execs;
+use images::Images;
+use model::ErrorKind;
+use networks::Networks;
+use shims::{ShimOptions, Shims};
+use std::sync::Arc;
+use store::Store;
+use tokio_util::task::TaskTracker;
+use volumes::Volumes;
+
+/// What the nouns share.
+#[derive(Debug)]
+pub(crate) struct Context {
+    options: EngineOptions,
+    store: Store,
+    images: Images,
+    networks: Networks,
+    volumes: Volumes,
+    shims: Shims,
+    events: Events,
+    host: host::Host,
+    tasks: TaskTracker,
+}
 
 /// The engine: one handle per noun.
 #[derive(Debug)]
 pub struct Engine {
-    options: EngineOptions,
+    context: Arc<Context>,
+    containers: Containers,
+    execs: Execs,
+    system: System,
 }
 
 /// Why the engine does not open.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {}
+pub enum OpenError {
+    /// The data root cannot be used.
+    #[error("open the store")]
+    Store(#[from] store::OpenError),
+    /// The networks cannot be made.
+    #[error("open the networks")]
+    Networks(#[from] networks::OpenError),
+    /// A setting is wrong.
+    #[error("{0}")]
+    Option(String),
+    /// The records cannot be read.
+    #[error("read the containers' records")]
+    Recover(#[from] store::RecordError),
+}
 
 impl OpenError {
     /// Returns the sort of failure.
     #[must_use]
-    pub fn kind(&self) -> model::ErrorKind {
-        model::ErrorKind::Internal
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Option(_) => ErrorKind::InvalidParameter,
+            Self::Store(_) | Self::Networks(_) | Self::Recover(_) => ErrorKind::Internal,
+        }
     }
 }
 
@@ -41,15 +97,86 @@ impl Engine {
     /// # Errors
     /// When a root cannot be used.
     pub async fn open(options: EngineOptions) -> Result<Self, OpenError> {
-        Ok(Self { options })
+        let store = Store::open(&options.data_root)?;
+        let networks = Networks::open(options.network_options()?)?;
+        let context = Arc::new(Context {
+            images: Images::open(&store),
+            volumes: Volumes::new(&options.data_root, store.records()),
+            shims: Shims::new(ShimOptions {
+                exe: options.exe.clone(),
+                exec_root: options.exec_root.clone(),
+                pool_size: options.pool_size,
+                cgroup_parent: options.cgroup_parent.clone(),
+            }),
+            networks,
+            events: Events::default(),
+            host: host::Host::read(),
+            tasks: TaskTracker::new(),
+            store,
+            options,
+        });
+        let containers = Containers::new(context.clone());
+        containers.recover().await?;
+        context.networks.recovered();
+        Ok(Self {
+            execs: Execs::new(context.clone(), containers.clone()),
+            system: System::new(context.clone()),
+            containers,
+            context,
+        })
+    }
+
+    /// Containers.
+    #[must_use]
+    pub fn containers(&self) -> &Containers {
+        &self.containers
+    }
+
+    /// Execs.
+    #[must_use]
+    pub fn execs(&self) -> &Execs {
+        &self.execs
+    }
+
+    /// Images.
+    #[must_use]
+    pub fn images(&self) -> &Images {
+        &self.context.images
+    }
+
+    /// Networks.
+    #[must_use]
+    pub fn networks(&self) -> &Networks {
+        &self.context.networks
+    }
+
+    /// Volumes.
+    #[must_use]
+    pub fn volumes(&self) -> &Volumes {
+        &self.context.volumes
+    }
+
+    /// Events.
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        &self.context.events
+    }
+
+    /// The machine.
+    #[must_use]
+    pub fn system(&self) -> &System {
+        &self.system
     }
 
     /// Ends the engine's own tasks; containers keep running.
-    pub async fn close(&self) {}
+    pub async fn close(&self) {
+        self.containers.close();
+        self.context.tasks.close();
+    }
 
     /// Returns what the engine was opened with.
     #[must_use]
     pub fn options(&self) -> &EngineOptions {
-        &self.options
+        &self.context.options
     }
 }

@@ -1,5 +1,8 @@
 //! What the daemon's flags and `daemon.json` say to the engine, parsed.
 
+use crate::OpenError;
+use crate::networks::NetworkOptions;
+use model::ipam::{AddressPool, Cidr};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -53,5 +56,35 @@ impl EngineOptions {
             dns_options: Vec::new(),
             pool_size: 2,
         }
+    }
+}
+
+impl EngineOptions {
+    /// Says the network part in the networks' terms.
+    pub(crate) fn network_options(&self) -> Result<NetworkOptions, OpenError> {
+        let cidr = |text: &str| {
+            text.parse::<Cidr>()
+                .map_err(|error| OpenError::Option(format!("{text:?}: {error}")))
+        };
+        let pools = self
+            .address_pools
+            .iter()
+            .map(|(base, size)| {
+                Ok(AddressPool {
+                    base: cidr(base)?,
+                    size: *size,
+                })
+            })
+            .collect::<Result<_, OpenError>>()?;
+        Ok(NetworkOptions {
+            bridge: self.bridge.clone(),
+            bip: self.bip.as_deref().map(cidr).transpose()?,
+            pools,
+            spare_namespaces: self.pool_size,
+            dns: self.dns.clone(),
+            dns_search: self.dns_search.clone(),
+            dns_options: self.dns_options.clone(),
+            ..NetworkOptions::default()
+        })
     }
 }

@@ -47,7 +47,7 @@ impl Reservation {
 
     /// Hands the connection over. If nobody waits any more, it is closed.
     pub fn fulfil(self, connection: Connection) {
-        drop(self.arrive.send(connection));
+        let _nobody_waits = self.arrive.send(connection);
     }
 }
 
@@ -126,10 +126,11 @@ impl Driver {
             }
             None => {
                 // Clients that went away before the start leave room.
-                self.pending.retain(|pending| !pending.arrived.is_terminated());
+                self.pending
+                    .retain(|pending| !pending.arrived.is_terminated());
                 self.pending.push(pending);
             }
         }
-        drop(kept.send(()));
+        super::driver::answer(kept, ());
     }
 }

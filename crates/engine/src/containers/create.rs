@@ -156,7 +156,7 @@ impl Containers {
             id: id.clone(),
             created_unix_ns: clock::unix_ns(),
             image: ImageFacts {
-                id: image.id.clone(),
+                id: image.id,
                 platform: platform_of(image),
                 layers: image.layers.clone(),
                 config: config.clone(),
@@ -225,7 +225,6 @@ fn platform_of(image: &Image) -> Platform {
         os: image.config.os.clone(),
         architecture: image.config.architecture.clone(),
         variant: image.config.variant.clone(),
-        ..Platform::host()
     }
 }
 
@@ -256,10 +255,13 @@ fn check(settings: &ContainerSettings) -> Result<(), CreateError> {
         return invalid("can't create 'AutoRemove' container with restart policy");
     }
     let shares = matches!(settings.network.mode, NetworkMode::Container(_));
-    if shares && settings.hostname.as_ref().is_some_and(|name| !name.is_empty()) {
-        return invalid(
-            "conflicting options: hostname and the network mode",
-        );
+    if shares
+        && settings
+            .hostname
+            .as_ref()
+            .is_some_and(|name| !name.is_empty())
+    {
+        return invalid("conflicting options: hostname and the network mode");
     }
     if shares && !settings.network.ports.is_empty() {
         return invalid("conflicting options: port publishing and the container type network mode");
@@ -282,9 +284,7 @@ fn check(settings: &ContainerSettings) -> Result<(), CreateError> {
 fn warnings(settings: &ContainerSettings) -> Vec<String> {
     let mut warnings = Vec::new();
     if settings.network.mode == NetworkMode::Host && !settings.network.ports.is_empty() {
-        warnings.push(
-            "Published ports are discarded when using host network mode".to_owned(),
-        );
+        warnings.push("Published ports are discarded when using host network mode".to_owned());
     }
     warnings
 }

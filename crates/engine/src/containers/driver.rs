@@ -4,6 +4,7 @@
 use super::attach::{Pending, Reserve};
 use super::error::{NameTaken, Refused, StartError, Verb, VerbError};
 use super::record::{DEFINITIONS, Definition, STATES, State, View};
+use super::remove::RemoveRequest;
 use super::table::Table;
 use super::{files, start};
 use crate::shims::{ExitRecord, Shim};
@@ -55,8 +56,7 @@ pub(super) enum Command {
         reply: Reply<Result<(), VerbError>>,
     },
     Remove {
-        force: bool,
-        volumes: bool,
+        request: RemoveRequest,
         reply: Reply<Result<(), VerbError>>,
     },
     /// The shim of the running container, for an exec.
@@ -125,11 +125,7 @@ impl Driver {
             Command::Attach(reserve) => self.attach(reserve),
             Command::Rename { name, reply } => answer(reply, self.rename(name)),
             Command::Update { restart, reply } => answer(reply, self.update(restart)),
-            Command::Remove {
-                force,
-                volumes,
-                reply,
-            } => self.remove_command(force, volumes, reply).await,
+            Command::Remove { request, reply } => self.remove_command(request, reply).await,
             Command::Shim { verb, reply } => answer(reply, self.running_shim(verb)),
             Command::Recovered(found) => self.recovered(found).await,
         }
@@ -309,16 +305,18 @@ impl Driver {
         match found {
             Recovered::Running(shim) => {
                 // A crash between launch and record leaves it starting, or even created.
-                if !self.state.phase.has_process() {
-                    self.state.phase = Phase::Starting;
-                    self.state.started_unix_ns.get_or_insert_with(clock::unix_ns);
-                    self.running(shim);
-                    self.write_state_or_log();
-                } else {
+                if self.state.phase.has_process() {
                     self.state.pid = shim.pid();
                     self.exit = Some(shim.exit());
                     self.shim = Some(shim);
                     self.publish();
+                } else {
+                    self.state.phase = Phase::Starting;
+                    self.state
+                        .started_unix_ns
+                        .get_or_insert_with(clock::unix_ns);
+                    self.running(shim);
+                    self.write_state_or_log();
                 }
             }
             Recovered::Exited(record) => {
@@ -452,7 +450,9 @@ impl Driver {
         attributes.insert("name".to_owned(), self.state.name.to_string());
         attributes.extend(more);
         let id = definition.id.to_string();
-        self.context.events.publish("container", action, id, attributes);
+        self.context
+            .events
+            .publish("container", action, id, attributes);
     }
 
     pub(super) fn refused(&self, verb: Verb, why: lifecycle::Refusal) -> Refused {
@@ -471,7 +471,9 @@ impl Driver {
                 "Renaming a container with the same name as its current name".to_owned(),
             ));
         }
-        self.table.reserve(&name, id).map_err(|error: NameTaken| VerbError::Name(error))?;
+        self.table
+            .reserve(&name, id)
+            .map_err(|error: NameTaken| VerbError::Name(error))?;
         let old = std::mem::replace(&mut self.state.name, name);
         if let Err(error) = self.write_state() {
             let new = std::mem::replace(&mut self.state.name, old);
@@ -488,7 +490,7 @@ impl Driver {
 
 /// Sends an answer; a caller that went away is fine.
 pub(super) fn answer<T>(reply: Reply<T>, value: T) {
-    drop(reply.send(value));
+    let _caller_is_gone = reply.send(value);
 }
 
 /// Writes an error and its causes in one line.

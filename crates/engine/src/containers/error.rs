@@ -66,7 +66,9 @@ pub enum CreateError {
     #[error("{0} is not supported yet")]
     Unsupported(String),
     /// The image is for another processor or system.
-    #[error("image with reference {image} was found but does not provide the specified platform ({wanted})")]
+    #[error(
+        "image with reference {image} was found but does not provide the specified platform ({wanted})"
+    )]
     Platform {
         /// The image as asked for.
         image: String,
@@ -286,7 +288,10 @@ impl std::fmt::Display for Refused {
                 write!(f, "removal of container {id} is already in progress")
             }
             (Verb::Exec | Verb::Attach, Refusal::Paused) => {
-                write!(f, "container {name} is paused, unpause the container before exec")
+                write!(
+                    f,
+                    "container {name} is paused, unpause the container before exec"
+                )
             }
             _ => write!(f, "container {id} {why}"),
         }

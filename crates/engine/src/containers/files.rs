@@ -17,7 +17,11 @@ use std::path::{Path, PathBuf};
 
 /// Returns the directory.
 pub(super) fn directory(context: &Context, id: &ContainerId) -> PathBuf {
-    context.options.data_root.join("containers").join(id.as_str())
+    context
+        .options
+        .data_root
+        .join("containers")
+        .join(id.as_str())
 }
 
 /// Returns the log's path.
@@ -55,11 +59,7 @@ pub(super) fn log_target(
             "max-size" if value == "-1" => {}
             "max-size" => target_size = Some(parse_size(value).ok_or_else(invalid)?),
             "max-file" => {
-                target_files = value
-                    .parse()
-                    .ok()
-                    .filter(|n| *n > 0)
-                    .ok_or_else(invalid)?;
+                target_files = value.parse().ok().filter(|n| *n > 0).ok_or_else(invalid)?;
             }
             _ => return Err(invalid()),
         }
@@ -162,8 +162,8 @@ mod tests {
             options: [(name.to_owned(), value.to_owned())].into(),
         };
         let target = |name, value| log_target(&settings(name, value), "/log".into());
-        assert!(target("max-size", "1m").is_ok());
-        assert!(target("max-file", "0").is_err());
-        assert!(target("tag", "x").is_err());
+        target("max-size", "1m").unwrap();
+        target("max-file", "0").unwrap_err();
+        target("tag", "x").unwrap_err();
     }
 }

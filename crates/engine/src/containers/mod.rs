@@ -29,11 +29,13 @@ mod verbs;
 mod wait;
 
 pub use attach::{AttachRequest, Connection, Reservation};
+pub(crate) use attach::{Pending, arrivals};
 pub use create::Created;
 pub use error::{CreateError, LookupError, NameTaken, Refused, StartError, Verb, VerbError};
 pub use list::{Filters, InvalidFilter, ListRequest};
 pub use logs::{LogEntry, LogReader, LogRequest, LogStream};
 pub use record::{Definition, ImageFacts, MountPoint, MountPointSource, State, View};
+pub use remove::RemoveRequest;
 pub use top::Processes;
 pub use wait::{WaitCondition, Waited};
 

@@ -20,7 +20,9 @@ pub(super) fn plan(
     for mount in &settings.mounts {
         let target = clean(&mount.target)?;
         if mounts.iter().any(|other| other.target == target) {
-            return Err(CreateError::Invalid(format!("Duplicate mount point: {target}")));
+            return Err(CreateError::Invalid(format!(
+                "Duplicate mount point: {target}"
+            )));
         }
         mounts.push(one(context, mount, target)?);
     }
@@ -48,9 +50,7 @@ pub(super) fn plan(
 }
 
 fn clean(target: &str) -> Result<String, CreateError> {
-    let invalid = |why: &str| {
-        CreateError::Invalid(format!("invalid mount path: '{target}' {why}"))
-    };
+    let invalid = |why: &str| CreateError::Invalid(format!("invalid mount path: '{target}' {why}"));
     if !target.starts_with('/') {
         return Err(invalid("mount path must be absolute"));
     }
@@ -103,12 +103,17 @@ fn one(context: &Context, mount: &Mount, target: String) -> Result<MountPoint, C
             labels,
             subpath,
         } => {
-            if driver.as_deref().is_some_and(|driver| !matches!(driver, "" | "local")) {
+            if driver
+                .as_deref()
+                .is_some_and(|driver| !matches!(driver, "" | "local"))
+            {
                 let driver = driver.clone().unwrap_or_default();
                 return Err(CreateError::Unsupported(format!("volume driver {driver}")));
             }
             if !driver_opts.is_empty() {
-                return Err(CreateError::Unsupported("VolumeOptions.DriverConfig.Options".into()));
+                return Err(CreateError::Unsupported(
+                    "VolumeOptions.DriverConfig.Options".into(),
+                ));
             }
             if subpath.as_deref().is_some_and(|path| !path.is_empty()) {
                 return Err(CreateError::Unsupported("VolumeOptions.Subpath".into()));
@@ -173,7 +178,9 @@ fn of_other(table: &Table, from: &str) -> Result<Vec<MountPoint>, CreateError> {
         "" | "rw" | "z" | "Z" => None,
         "ro" => Some(true),
         other => {
-            return Err(CreateError::Invalid(format!("invalid mode for volumes-from: {other}")));
+            return Err(CreateError::Invalid(format!(
+                "invalid mode for volumes-from: {other}"
+            )));
         }
     };
     let view = table.get(name)?.view();
@@ -228,16 +235,19 @@ fn is_there(path: &Path) -> bool {
 
 /// Names of the anonymous volumes that were made for a container.
 pub(super) fn own_volumes(definition: &Definition) -> impl Iterator<Item = &str> {
-    definition.mounts.iter().filter_map(|mount| match &mount.source {
-        MountPointSource::Volume {
-            name,
-            anonymous: true,
-            ..
-        } => Some(name.as_str()),
-        MountPointSource::Volume { .. }
-        | MountPointSource::Bind { .. }
-        | MountPointSource::Tmpfs { .. } => None,
-    })
+    definition
+        .mounts
+        .iter()
+        .filter_map(|mount| match &mount.source {
+            MountPointSource::Volume {
+                name,
+                anonymous: true,
+                ..
+            } => Some(name.as_str()),
+            MountPointSource::Volume { .. }
+            | MountPointSource::Bind { .. }
+            | MountPointSource::Tmpfs { .. } => None,
+        })
 }
 
 /// Names of all volumes that containers use.

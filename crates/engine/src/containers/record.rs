@@ -141,6 +141,7 @@ impl MountPoint {
 
 /// What changes about a container.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct State {
     /// Version of this document.
     pub version: u32,

@@ -10,24 +10,24 @@ use std::time::Duration;
 
 const KILL_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How far a removal goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RemoveRequest {
+    /// Also if it runs: it is killed.
+    pub force: bool,
+    /// Its anonymous volumes too.
+    pub volumes: bool,
+}
+
 impl Containers {
-    /// Removes a container, with `volumes` also the anonymous volumes that are its own.
+    /// Removes a container.
     ///
     /// # Errors
     /// If it runs and `force` is not given.
-    pub async fn remove(
-        &self,
-        reference: &str,
-        force: bool,
-        volumes: bool,
-    ) -> Result<(), VerbError> {
+    pub async fn remove(&self, reference: &str, request: RemoveRequest) -> Result<(), VerbError> {
         let handle = self.table.get(reference)?;
         handle
-            .ask(|reply| Command::Remove {
-                force,
-                volumes,
-                reply,
-            })
+            .ask(|reply| Command::Remove { request, reply })
             .await??;
         let mut view = handle.view.clone();
         let gone = view.wait_for(|view| view.removed);
@@ -54,7 +54,11 @@ impl Containers {
                 continue;
             }
             let size_bytes = self.changes_bytes(&handle.id);
-            if self.remove(handle.id.as_str(), false, false).await.is_ok() {
+            if self
+                .remove(handle.id.as_str(), RemoveRequest::default())
+                .await
+                .is_ok()
+            {
                 removed.push(handle.id);
                 bytes += size_bytes;
             }
@@ -66,10 +70,10 @@ impl Containers {
 impl Driver {
     pub(super) async fn remove_command(
         &mut self,
-        force: bool,
-        volumes: bool,
+        request: RemoveRequest,
         reply: Reply<Result<(), VerbError>>,
     ) {
+        let RemoveRequest { force, volumes } = request;
         match lifecycle::step(self.state.phase, Input::Remove { force }) {
             Step::Refuse(why) => answer(reply, Err(self.refused(Verb::Remove, why).into())),
             Step::AlreadySo => answer(

@@ -104,7 +104,7 @@ async fn try_launch(
                 groups: process.groups.clone(),
             }),
             create_cwd: true,
-            trace: crate::trace::wanted(),
+            trace: false,
             seccomp,
         },
         io: IoSettings {
@@ -117,13 +117,11 @@ async fn try_launch(
         netns,
         attach: arrivals(io.pending).await,
     };
-    let shim = context
+    context
         .shims
         .launch(id, request)
         .await
-        .map_err(StartError::Launch)?;
-    crate::trace::add(shim.steps());
-    Ok(shim)
+        .map_err(StartError::Launch)
 }
 
 /// Gives the network namespace, and whose `/etc` files are shared with it.
@@ -163,15 +161,17 @@ fn network(
 
 fn join(table: &Table, definition: &Definition) -> Result<JoinedNamespaces, StartError> {
     let namespaces = &definition.settings.namespaces;
-    let path = |mode: &NamespaceMode, kind: &str| match mode {
-        NamespaceMode::Container(other) => {
-            let (_, pid) = running(table, other, kind)?;
-            Ok(Some(PathBuf::from(format!("/proc/{pid}/ns/{kind}"))))
+    let path = |mode: &NamespaceMode, kind: &str| -> Result<_, StartError> {
+        match mode {
+            NamespaceMode::Container(other) => {
+                let (_, pid) = running(table, other, kind)?;
+                Ok(Some(PathBuf::from(format!("/proc/{pid}/ns/{kind}"))))
+            }
+            NamespaceMode::Private
+            | NamespaceMode::Shareable
+            | NamespaceMode::Host
+            | NamespaceMode::None => Ok(None),
         }
-        NamespaceMode::Private
-        | NamespaceMode::Shareable
-        | NamespaceMode::Host
-        | NamespaceMode::None => Ok(None),
     };
     Ok(JoinedNamespaces {
         pid: path(&namespaces.pid, "pid")?,
@@ -191,14 +191,12 @@ fn running(
     let view = handle.view();
     match view.state.phase {
         Phase::Running { .. } => Ok((handle.id, view.state.pid)),
-        Phase::Created
-        | Phase::Starting
-        | Phase::Restarting
-        | Phase::Exited
-        | Phase::Removing => Err(StartError::Shared(format!(
-            "cannot join {what} namespace of a non running container: container {} is {}",
-            handle.id,
-            view.status()
-        ))),
+        Phase::Created | Phase::Starting | Phase::Restarting | Phase::Exited | Phase::Removing => {
+            Err(StartError::Shared(format!(
+                "cannot join {what} namespace of a non running container: container {} is {}",
+                handle.id,
+                view.status()
+            )))
+        }
     }
 }

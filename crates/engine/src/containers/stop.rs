@@ -56,7 +56,9 @@ impl Containers {
             attributes.insert("image".to_owned(), view.definition.settings.image.clone());
             attributes.insert("name".to_owned(), view.state.name.to_string());
             let id = handle.id.to_string();
-            context.events.publish("container", "restart", id, attributes);
+            context
+                .events
+                .publish("container", "restart", id, attributes);
             Ok(())
         });
         restarting
@@ -82,7 +84,9 @@ async fn stop(
     // A frozen process takes no signal but SIGKILL.
     if matches!(view.state.phase, Phase::Running { paused: true, .. }) {
         let pause = false;
-        handle.ask(|reply| Command::Freeze { pause, reply }).await??;
+        handle
+            .ask(|reply| Command::Freeze { pause, reply })
+            .await??;
     }
     send(&handle, signal).await?;
     if !ended(&handle, timeout).await {

@@ -53,12 +53,7 @@ impl Containers {
     ///
     /// # Errors
     /// If it does not run.
-    pub async fn resize(
-        &self,
-        reference: &str,
-        rows: u16,
-        columns: u16,
-    ) -> Result<(), VerbError> {
+    pub async fn resize(&self, reference: &str, rows: u16, columns: u16) -> Result<(), VerbError> {
         let handle = self.table.get(reference)?;
         handle
             .ask(|reply| Command::Resize {
@@ -99,9 +94,7 @@ impl Containers {
     /// Returns the shim of a running container.
     pub(crate) async fn shim(&self, reference: &str, verb: Verb) -> Result<Shim, VerbError> {
         let handle = self.table.get(reference)?;
-        Ok(handle
-            .ask(|reply| Command::Shim { verb, reply })
-            .await??)
+        Ok(handle.ask(|reply| Command::Shim { verb, reply }).await??)
     }
 }
 

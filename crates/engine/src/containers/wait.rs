@@ -30,11 +30,7 @@ impl Containers {
     ///
     /// # Errors
     /// If there is no such container.
-    pub fn wait(
-        &self,
-        reference: &str,
-        condition: WaitCondition,
-    ) -> Result<Waited, LookupError> {
+    pub fn wait(&self, reference: &str, condition: WaitCondition) -> Result<Waited, LookupError> {
         let view = self.table.get(reference)?.view.clone();
         let exits = view.borrow().state.exits;
         Ok(Waited {
@@ -64,10 +60,10 @@ impl Waited {
                     WaitCondition::Removed => false,
                 }
         };
-        match self.view.wait_for(met).await {
-            Ok(view) => view.clone(),
-            // The driver is gone with the daemon; the last picture is all there is.
-            Err(_) => self.view.borrow().clone(),
+        if let Ok(view) = self.view.wait_for(met).await {
+            return view.clone();
         }
+        // The driver is gone with the daemon; the last picture is all there is.
+        self.view.borrow().clone()
     }
 }

@@ -59,4 +59,5 @@ pub(super) struct ImageRecord {
 }
 
 /// The version of [`ImageRecord`] that this code writes.
+#[expect(dead_code, reason = "records are written by pull, which comes next")]
 pub(super) const RECORD_VERSION: u32 = 1;

@@ -8,7 +8,14 @@
 mod error;
 mod image;
 mod progress;
+mod resolve;
 
 pub use error::ImageError;
 pub use image::Image;
 pub use progress::{LayerState, ProgressSender, PullEvent};
+
+/// The handle; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Images {
+    store: store::Store,
+}

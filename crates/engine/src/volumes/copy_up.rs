@@ -12,7 +12,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// Deeper trees are refused; PATH_MAX allows 2,048 one-letter names.
+/// Deeper trees are refused; `PATH_MAX` allows 2,048 one-letter names.
 const MAX_DEPTH: usize = 256;
 
 /// Copies; a volume that holds something already is left alone.
@@ -254,7 +254,10 @@ mod tests {
         let layers = [layer("1"), layer("2"), layer("3")];
         copy_up(&volume, "/data", &layers).unwrap();
         assert_eq!(std_fs::read_to_string(volume.join("a")).unwrap(), "new");
-        assert_eq!(std_fs::read_to_string(volume.join("sub/kept")).unwrap(), "kept");
+        assert_eq!(
+            std_fs::read_to_string(volume.join("sub/kept")).unwrap(),
+            "kept"
+        );
         let link = std_fs::read_link(volume.join("link")).unwrap();
         assert_eq!(link, Path::new("/etc/passwd"));
         assert_eq!(std_fs::read_dir(&volume).unwrap().count(), 3);

@@ -1,0 +1,415 @@
+//! Execs: further processes in running containers.
+//!
+//! An exec lives in the daemon's memory, as in docker: created, started once, kept with its exit
+//! code until its container is gone or too many newer ones push it out.
+
+use crate::containers::{Containers, Refused, Reservation, Verb, VerbError, View};
+use crate::shims::{AttachOptions, ExecProcess, ExecStart, IoSettings, ShimError};
+use crate::{Context, random, seccomp};
+use model::process::{ProcessError, ResolvedProcess};
+use model::settings::ProcessSettings;
+use model::{ContainerId, ErrorKind};
+use oci_spec::runtime::Spec;
+use runtime::{ExecRequest, UserRequest};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Finished execs that are remembered, for inspect.
+const KEPT: usize = 4096;
+
+/// What an exec is to be.
+#[derive(Debug, Clone, Default)]
+pub struct ExecSettings {
+    /// Command line, environment, user, terminal.
+    pub process: ProcessSettings,
+    /// All capabilities.
+    pub privileged: bool,
+    /// Keys that end an attachment.
+    pub detach_keys: Option<String>,
+}
+
+/// An exec as inspect shows it.
+#[derive(Debug, Clone)]
+pub struct ExecView {
+    /// 64 hex digits.
+    pub id: String,
+    /// Its container.
+    pub container: ContainerId,
+    /// What it is.
+    pub settings: Arc<ExecSettings>,
+    /// The process that it means.
+    pub process: Arc<ResolvedProcess>,
+    /// It runs.
+    pub running: bool,
+    /// Its exit code; none while it has not ended.
+    pub exit_code: Option<i32>,
+    /// Its process ID on the host; 0 if it does not run.
+    pub pid: i32,
+}
+
+/// Why an exec fails.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// No such exec.
+    #[error("No such exec instance: {0}")]
+    NotFound(String),
+    /// It has been started.
+    #[error("exec {0} has already started")]
+    Started(String),
+    /// Its container is not there or not running.
+    #[error(transparent)]
+    Container(#[from] VerbError),
+    /// The process cannot be.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// The container's runtime document cannot be made.
+    #[error(transparent)]
+    Spec(#[from] model::spec::SpecError),
+    /// The seccomp profile is wrong.
+    #[error(transparent)]
+    Start(#[from] crate::containers::StartError),
+    /// The runtime failed.
+    #[error("OCI runtime exec failed: exec failed: {0}: unknown")]
+    Launch(#[source] ShimError),
+}
+
+impl ExecError {
+    /// Returns the sort of failure.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotFound(_) => ErrorKind::NotFound,
+            Self::Started(_) => ErrorKind::Conflict,
+            Self::Container(error) => error.kind(),
+            Self::Process(_) | Self::Spec(_) => ErrorKind::InvalidParameter,
+            Self::Start(error) => error.kind(),
+            Self::Launch(error) => error.kind(),
+        }
+    }
+
+    fn exit_code(&self) -> i32 {
+        match self {
+            Self::Launch(ShimError::Launch(error)) => i32::from(error.exit_code),
+            _ => 126,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Exec {
+    container: ContainerId,
+    settings: Arc<ExecSettings>,
+    process: Arc<ResolvedProcess>,
+    started: bool,
+    running: Option<ExecProcess>,
+    /// Set when a start failed before there was a process.
+    failed: Option<i32>,
+}
+
+/// The handle; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Execs {
+    context: Arc<Context>,
+    containers: Containers,
+    table: Arc<Mutex<Rows>>,
+}
+
+#[derive(Debug, Default)]
+struct Rows {
+    by_id: HashMap<String, Exec>,
+    /// In order of creation, to bound the table.
+    order: VecDeque<String>,
+}
+
+impl Execs {
+    pub(crate) fn new(context: Arc<Context>, containers: Containers) -> Self {
+        Self {
+            context,
+            containers,
+            table: Arc::default(),
+        }
+    }
+
+    /// Makes an exec in a running container and returns its ID.
+    ///
+    /// # Errors
+    /// If the container does not run, or the process cannot be.
+    pub fn create(&self, reference: &str, settings: ExecSettings) -> Result<String, ExecError> {
+        let view = self
+            .containers
+            .inspect(reference)
+            .map_err(VerbError::from)?;
+        check_running(&view)?;
+        let process = self.process(&view, &settings)?;
+        let id = random::hex_id();
+        let action = format!("exec_create: {}", process.args.join(" "));
+        self.event(&view, action, &id, None);
+        let mut rows = self.rows();
+        while rows.order.len() >= KEPT {
+            let oldest = rows.order.pop_front().unwrap_or_default();
+            rows.by_id.remove(&oldest);
+        }
+        rows.order.push_back(id.clone());
+        rows.by_id.insert(
+            id.clone(),
+            Exec {
+                container: view.definition.id.clone(),
+                settings: Arc::new(settings),
+                process: Arc::new(process),
+                started: false,
+                running: None,
+                failed: None,
+            },
+        );
+        Ok(id)
+    }
+
+    /// An exec inherits the container's user, environment and directory, not its command.
+    fn process(&self, view: &View, settings: &ExecSettings) -> Result<ResolvedProcess, ExecError> {
+        let container = &view.definition.process;
+        let base = model::image::ExecutionConfig {
+            env: container.env.clone(),
+            user: container.user.clone(),
+            working_dir: container.cwd.clone(),
+            ..Default::default()
+        };
+        let mut process = settings.process.clone();
+        process.entrypoint = None;
+        Ok(model::process::resolve(
+            &base,
+            &process,
+            &view.definition.hostname,
+        )?)
+    }
+
+    /// Shows an exec.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn inspect(&self, id: &str) -> Result<ExecView, ExecError> {
+        let rows = self.rows();
+        let exec = rows
+            .by_id
+            .get(id)
+            .ok_or_else(|| ExecError::NotFound(id.to_owned()))?;
+        let exited = exec.running.as_ref().and_then(|process| {
+            let record = process.exit().borrow().clone();
+            record.map(|record| record.exit_code)
+        });
+        let running = exec.running.is_some() && exited.is_none();
+        Ok(ExecView {
+            id: id.to_owned(),
+            container: exec.container.clone(),
+            settings: exec.settings.clone(),
+            process: exec.process.clone(),
+            running,
+            exit_code: exited.or(exec.failed),
+            pid: match &exec.running {
+                Some(process) if running => process.pid(),
+                _ => 0,
+            },
+        })
+    }
+
+    /// Keeps a place for the client that starts it; call before [`Self::start`].
+    #[must_use]
+    pub fn reserve(&self, options: AttachOptions) -> (Reservation, ExecAttach) {
+        let (reservation, pending) = Reservation::new(options);
+        (reservation, ExecAttach { pending })
+    }
+
+    /// Checks that an exec can be started, and marks it so: a second start is refused.
+    ///
+    /// # Errors
+    /// If there is none, it was started, or its container does not run.
+    pub fn claim(&self, id: &str) -> Result<(), ExecError> {
+        let mut rows = self.rows();
+        let exec = rows
+            .by_id
+            .get_mut(id)
+            .ok_or_else(|| ExecError::NotFound(id.to_owned()))?;
+        if exec.started {
+            return Err(ExecError::Started(id.to_owned()));
+        }
+        let view = self
+            .containers
+            .inspect(exec.container.as_str())
+            .map_err(VerbError::from)?;
+        check_running(&view)?;
+        exec.started = true;
+        Ok(())
+    }
+
+    /// Starts a claimed exec, with the client's connection if one was reserved.
+    ///
+    /// # Errors
+    /// If the container does not run any more, or the program cannot be executed.
+    pub async fn start(
+        &self,
+        id: &str,
+        attach: Option<ExecAttach>,
+        console_size: Option<(u16, u16)>,
+    ) -> Result<ExecProcess, ExecError> {
+        let started = self.try_start(id, attach, console_size).await;
+        let mut rows = self.rows();
+        if let Some(exec) = rows.by_id.get_mut(id) {
+            match &started {
+                Ok(process) => exec.running = Some(process.clone()),
+                Err(error) => exec.failed = Some(error.exit_code()),
+            }
+        }
+        started
+    }
+
+    async fn try_start(
+        &self,
+        id: &str,
+        attach: Option<ExecAttach>,
+        console_size: Option<(u16, u16)>,
+    ) -> Result<ExecProcess, ExecError> {
+        let view = self.inspect(id)?;
+        let container = self
+            .containers
+            .inspect(view.container.as_str())
+            .map_err(VerbError::from)?;
+        let shim = self
+            .containers
+            .shim(view.container.as_str(), Verb::Exec)
+            .await?;
+        let spec = self.spec(&container, &view)?;
+        let pending = attach.map(|attach| attach.pending).into_iter().collect();
+        let mut security = container.definition.settings.security.clone();
+        security.privileged |= view.settings.privileged;
+        let process = spec.process().clone().unwrap_or_default();
+        let start = ExecStart {
+            exec: id.to_owned(),
+            request: ExecRequest {
+                process,
+                user: Some(UserRequest {
+                    user: view.process.user.clone(),
+                    groups: view.process.groups.clone(),
+                }),
+                seccomp: seccomp::filter(&self.context, &security, &spec)?,
+                trace: false,
+            },
+            io: IoSettings {
+                tty: view.process.tty,
+                open_stdin: view.settings.process.attach.stdin,
+                stdin_once: true,
+                console_size: console_size.or(view.settings.process.console_size),
+            },
+            attach: crate::containers::arrivals(pending).await,
+        };
+        let action = format!("exec_start: {}", view.process.args.join(" "));
+        let process = shim.exec(start).await.map_err(ExecError::Launch)?;
+        self.event(&container, action, id, None);
+        self.watch_exit(&container, id, &process);
+        Ok(process)
+    }
+
+    /// The process side of the container's spec, with the exec's command in it.
+    fn spec(&self, container: &View, exec: &ExecView) -> Result<Spec, ExecError> {
+        let mut settings = container.definition.settings.clone();
+        settings.security.privileged |= exec.settings.privileged;
+        settings.init = false;
+        settings.devices = model::settings::DeviceSettings::default();
+        Ok(model::spec::build(&model::spec::SpecInput {
+            id: &container.definition.id,
+            settings: &settings,
+            process: &exec.process,
+            hostname: &container.definition.hostname,
+            mounts: &[],
+            devices: &[],
+            block_devices: &HashMap::new(),
+            join: &model::spec::JoinedNamespaces::default(),
+            cgroup_path: crate::cgroups::path(&self.context, &container.definition.id),
+            init_binary: self.context.options.exe.clone(),
+            host: &self.context.host.facts(false),
+        })?)
+    }
+
+    fn watch_exit(&self, container: &View, id: &str, process: &ExecProcess) {
+        let mut exit = process.exit();
+        let (execs, container, id) = (self.clone(), container.clone(), id.to_owned());
+        self.context.tasks.spawn(async move {
+            let code = match exit.wait_for(Option::is_some).await {
+                Ok(record) => record.as_ref().map(|record| record.exit_code),
+                Err(_) => None,
+            };
+            if let Some(code) = code {
+                execs.event(&container, "exec_die".to_owned(), &id, Some(code));
+            }
+        });
+    }
+
+    /// Sets the terminal's size.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub async fn resize(&self, id: &str, rows: u16, columns: u16) -> Result<(), ExecError> {
+        self.inspect(id)?;
+        let process = {
+            let rows = self.rows();
+            rows.by_id.get(id).and_then(|exec| exec.running.clone())
+        };
+        match process {
+            Some(process) => process
+                .resize(rows, columns)
+                .await
+                .map_err(ExecError::Launch),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the IDs of the execs that run in a container.
+    #[must_use]
+    pub fn running_in(&self, container: &ContainerId) -> Vec<String> {
+        let rows = self.rows();
+        let runs = |exec: &Exec| {
+            let ended = |process: &ExecProcess| process.exit().borrow().is_some();
+            exec.container == *container && exec.running.as_ref().is_some_and(|p| !ended(p))
+        };
+        let matching = rows.by_id.iter().filter(|(_, exec)| runs(exec));
+        matching.map(|(id, _)| id.clone()).collect()
+    }
+
+    fn event(&self, view: &View, action: String, exec: &str, exit_code: Option<i32>) {
+        let mut attributes: BTreeMap<String, String> = view.definition.labels();
+        attributes.insert("image".to_owned(), view.definition.settings.image.clone());
+        attributes.insert("name".to_owned(), view.state.name.to_string());
+        attributes.insert("execID".to_owned(), exec.to_owned());
+        if let Some(code) = exit_code {
+            attributes.insert("exitCode".to_owned(), code.to_string());
+        }
+        let id = view.definition.id.as_str();
+        self.context
+            .events
+            .publish("container", action, id, attributes);
+    }
+
+    fn rows(&self) -> std::sync::MutexGuard<'_, Rows> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The container's end of a reservation for an exec.
+#[derive(Debug)]
+pub struct ExecAttach {
+    pending: crate::containers::Pending,
+}
+
+fn check_running(view: &View) -> Result<(), VerbError> {
+    let why = if !view.is_running() {
+        model::lifecycle::Refusal::NotRunning
+    } else if view.status() == "paused" {
+        model::lifecycle::Refusal::Paused
+    } else {
+        return Ok(());
+    };
+    Err(VerbError::Refused(Refused {
+        id: view.definition.id.clone(),
+        name: view.state.name.to_string(),
+        verb: Verb::Exec,
+        why,
+    }))
+}
