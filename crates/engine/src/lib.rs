@@ -98,7 +98,7 @@ impl Engine {
     /// When a root cannot be used.
     pub async fn open(options: EngineOptions) -> Result<Self, OpenError> {
         let store = Store::open(&options.data_root)?;
-        let networks = Networks::open(options.network_options()?)?;
+        let networks = Networks::open(options.network_options()?, &store)?;
         let context = Arc::new(Context {
             images: Images::open(&store),
             volumes: Volumes::new(&options.data_root, store.records()),
