@@ -59,11 +59,12 @@ impl Trash {
     /// Makes `path` disappear now; its bytes go later. What is not there is fine.
     pub(crate) fn discard(&self, path: &Path) -> io::Result<()> {
         loop {
-            let name = self.0.dir.join(files::next_number().to_string());
+            let name = format!("{}-{}", std::process::id(), files::next_number());
+            let name = self.0.dir.join(name);
             match rustix::fs::renameat_with(CWD, path, CWD, &name, RenameFlags::NOREPLACE) {
                 Ok(()) => break,
                 Err(Errno::NOENT) => return Ok(()),
-                // Left by an earlier process, which counted from nought as well.
+                // Left by an earlier process with our number.
                 Err(Errno::EXIST) => {}
                 Err(error) => return Err(error.into()),
             }

@@ -4,19 +4,20 @@
 //! snapshots/<key>/lower   diff IDs, bottom first, one a line
 //! snapshots/<key>/upper/  the changes
 //! snapshots/<key>/work/   overlayfs' own
-//! snapshots/.new-<n>/     half-made; swept at open
+//! snapshots/.spare/<n>/   made ahead, or half-made; swept at open
 //! ```
 
+mod spares;
 mod usage;
 
 use super::{RootMount, SnapshotError, Snapshots, Usage};
-use crate::files::{self, TEMPORARY_PREFIX};
+use crate::files;
 use crate::trash::Trash;
 use crate::{LayerError, Layers};
 use model::DiffId;
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
+use spares::Spares;
 use std::collections::HashSet;
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -29,6 +30,8 @@ const KEY_BYTES_MAX: usize = 128;
 const LOWER: &str = "lower";
 const UPPER: &str = "upper";
 const WORK: &str = "work";
+/// No key begins with a dot.
+const SPARE: &str = ".spare";
 
 /// Overlay directories below `snapshots/`.
 #[derive(Debug)]
@@ -36,21 +39,20 @@ pub(crate) struct OverlaySnapshots {
     dir: PathBuf,
     layers: Layers,
     trash: Trash,
+    spares: Spares,
 }
 
 impl OverlaySnapshots {
     pub(crate) fn open(dir: &Path, layers: Layers, trash: Trash) -> io::Result<Self> {
+        let spare = dir.join(SPARE);
         files::ensure_dir(dir)?;
-        for entry in std::fs::read_dir(dir)? {
-            let entry = entry?;
-            if is_temporary(&entry.file_name()) {
-                trash.discard(&entry.path())?;
-            }
-        }
+        trash.discard(&spare)?;
+        files::ensure_dir(&spare)?;
         Ok(Self {
             dir: dir.to_owned(),
             layers,
             trash,
+            spares: Spares::open(spare)?,
         })
     }
 
@@ -109,10 +111,10 @@ impl Snapshots for OverlaySnapshots {
     fn prepare(&self, key: &str, layers: &[DiffId]) -> Result<RootMount, SnapshotError> {
         let dir = self.path(key)?;
         let lower = self.lower(key, layers)?;
-        let new = self
-            .dir
-            .join(format!("{TEMPORARY_PREFIX}{}", files::next_number()));
-        let made = make(&new, layers, lower.first().map(PathBuf::as_path)).and_then(|()| {
+        let new = self.spares.take().map_err(at(&self.dir))?;
+        let top = lower.first().map(PathBuf::as_path);
+        let made = complete(&new, layers, top).and_then(|()| {
+            // Refuses to replace: this is also what tells that the key is taken.
             Ok(rustix::fs::renameat_with(
                 CWD,
                 &new,
@@ -153,7 +155,7 @@ impl Snapshots for OverlaySnapshots {
         let mut keys = Vec::new();
         for entry in std::fs::read_dir(&self.dir).map_err(at(&self.dir))? {
             let name = entry.map_err(at(&self.dir))?.file_name();
-            if !is_temporary(&name) {
+            if name != SPARE {
                 keys.extend(name.into_string());
             }
         }
@@ -175,19 +177,16 @@ impl Snapshots for OverlaySnapshots {
     }
 }
 
-/// Makes the three parts. The upper directory becomes `/` of the container, so it takes owner
+/// Makes a spare a snapshot. The upper directory becomes `/` of the container, so it takes owner
 /// and mode from the topmost layer's root.
-fn make(dir: &Path, layers: &[DiffId], top: Option<&Path>) -> io::Result<()> {
-    rustix::fs::mkdir(dir, Mode::from_raw_mode(0o710))?;
+fn complete(dir: &Path, layers: &[DiffId], top: Option<&Path>) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = rustix::fs::open(dir, flags, Mode::empty())?;
-    rustix::fs::mkdirat(&fd, UPPER, Mode::from_raw_mode(0o755))?;
-    rustix::fs::mkdirat(&fd, WORK, Mode::from_raw_mode(0o700))?;
     if let Some(top) = top {
         copy_root_attributes(top, &fd)?;
     }
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(&fd, LOWER, flags, Mode::from_raw_mode(0o600))?;
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(&fd, LOWER, flags, Mode::empty())?;
     let lines: String = layers
         .iter()
         .map(|diff_id| format!("{diff_id}\n"))
@@ -217,11 +216,6 @@ fn root_mount(dir: &Path, lower: Vec<PathBuf>) -> RootMount {
         upper: dir.join(UPPER),
         work: dir.join(WORK),
     }
-}
-
-fn is_temporary(name: &OsStr) -> bool {
-    name.as_encoded_bytes()
-        .starts_with(TEMPORARY_PREFIX.as_bytes())
 }
 
 fn of_layer(key: &str) -> impl FnOnce(LayerError) -> SnapshotError + '_ {
@@ -330,11 +324,11 @@ mod tests {
     fn half_made_snapshots_are_swept() {
         let dir = tempfile::tempdir().unwrap();
         drop(Store::open(dir.path()).unwrap());
-        std::fs::create_dir_all(dir.path().join("snapshots/.new-0/upper")).unwrap();
+        std::fs::create_dir_all(dir.path().join("snapshots/.spare/0/upper/half")).unwrap();
         let store = Store::open(dir.path()).unwrap();
         assert!(store.snapshots().list().unwrap().is_empty());
-        let left = std::fs::read_dir(dir.path().join("snapshots")).unwrap();
-        assert_eq!(left.count(), 0);
+        let mount = store.snapshots().prepare("c", &[]).unwrap();
+        assert_eq!(std::fs::read_dir(mount.upper).unwrap().count(), 0);
     }
 
     /// Mounts what is prepared, in a mount namespace of its own: whiteouts and opaque marks do
