@@ -329,7 +329,7 @@ fn survivors_keep_what_they_have() {
             ErrorKind::Internal,
             "port is already allocated",
         );
-        assert!(ask(Ipv4Addr::LOCALHOST, 8081).is_err());
+        ask(Ipv4Addr::LOCALHOST, 8081).unwrap_err();
         let new = daemon.attach(&id(3), &NetworkSettings::default());
         assert_ne!(new.endpoints[0].ip, web.endpoints[0].ip);
         assert!(daemon.networks.wait_until_ready(SOON));
@@ -353,7 +353,7 @@ fn the_bridge_and_the_firewall_come_back() {
         serve(&web);
         // Somebody flushed everything; the next change puts it back whole.
         network::Firewall::open("berth").unwrap().remove().unwrap();
-        assert!(ask(Ipv4Addr::LOCALHOST, 8080).is_err());
+        ask(Ipv4Addr::LOCALHOST, 8080).unwrap_err();
         daemon.attach(&id(2), &publish(8081, 8081));
         assert_eq!(ask(Ipv4Addr::LOCALHOST, 8080).unwrap(), "hello");
     });
