@@ -15,6 +15,7 @@ mod error;
 mod routes;
 mod server;
 mod version;
+mod wire;
 
 pub use error::ApiError;
 pub use server::serve;

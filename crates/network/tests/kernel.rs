@@ -317,6 +317,38 @@ fn udp_is_published_too() {
 }
 
 #[test]
+fn a_rule_of_the_users_applies_to_published_ports() {
+    in_own_namespace(|| {
+        let mut host = Host::new(0);
+        let (web, world) = (host.container(), host.pool.take(Some(host.outer)).unwrap());
+        serve_tcp(&web, 80);
+        let to = Target {
+            address: address_of(&web),
+            port: 80,
+        };
+        host.publish(tcp(None, 8080), to);
+        host.publish(tcp(None, 8081), to);
+        nft(&["add", "table", "ip", "mine"]);
+        let hook = "{ type filter hook forward priority filter - 1; }";
+        nft(&["add", "chain", "ip", "mine", "forward", hook]);
+        let rule = "meta l4proto tcp ct original proto-dst 8080 ip saddr 203.0.113.0/24 drop";
+        nft(&["add", "rule", "ip", "mine", "forward", rule]);
+        inside(&world, || ask_tcp(OUTER_HOST, 8080, NEVER)).unwrap_err();
+        inside(&world, || ask_tcp(OUTER_HOST, 8081, SOON)).unwrap();
+    });
+}
+
+/// Runs the `nft` program, as a user would.
+fn nft(args: &[&str]) -> String {
+    let output = std::process::Command::new("nft")
+        .args(args)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{args:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
 fn the_host_loopback_is_closed_to_containers() {
     in_own_namespace(|| {
         let host = Host::new(0);
@@ -348,12 +380,6 @@ fn the_host_loopback_is_closed_to_containers() {
 #[test]
 fn the_table_is_replaced_whole_and_no_other_is_touched() {
     in_own_namespace(|| {
-        let nft = |args: &[&str]| {
-            let mut command = std::process::Command::new("nft");
-            let output = command.args(args).output().unwrap();
-            assert!(output.status.success(), "{args:?}: {output:?}");
-            String::from_utf8(output.stdout).unwrap()
-        };
         nft(&["add", "table", "ip", "user"]);
         nft(&[
             "add",
