@@ -369,7 +369,6 @@ fn several_daemons_live_side_by_side() {
     in_own_namespace(|| {
         let second = NetworkOptions {
             bridge: "berth1".to_owned(),
-            table: "berth1".to_owned(),
             ..NetworkOptions::default()
         };
         let (one, two) = (

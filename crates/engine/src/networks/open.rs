@@ -195,14 +195,14 @@ fn raise(
 /// they are known.
 fn open_firewall(options: &NetworkOptions, plan: &FirewallPlan) -> Result<Firewall, OpenError> {
     let open = || {
-        let mut firewall = Firewall::open(&options.table)?;
+        let mut firewall = Firewall::open(&options.table_name())?;
         if !firewall.exists()? {
             firewall.install(plan)?;
         }
         Ok(firewall)
     };
     open().map_err(|source| OpenError::Firewall {
-        table: options.table.clone(),
+        table: options.table_name(),
         source,
     })
 }
@@ -222,7 +222,7 @@ pub(super) fn recovered(inner: &Inner) {
     state.recovered = true;
     let State { firewall, plan, .. } = &mut *state;
     if let Err(error) = firewall.install(plan) {
-        tracing::error!(%error, table = inner.options.table, "cannot restore the firewall table");
+        tracing::error!(%error, table = inner.options.table_name(), "cannot restore the firewall table");
     }
     let adopted: BTreeSet<String> = state
         .networks

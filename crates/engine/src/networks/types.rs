@@ -20,8 +20,9 @@ pub struct NetworkOptions {
     pub pools: Vec<AddressPool>,
     /// `--mtu`; none: the kernel's 1500.
     pub mtu: Option<u32>,
-    /// Name of the nftables table, one for each daemon on a network namespace.
-    pub table: String,
+    /// Name of the nftables table, one for each daemon in a network namespace; none: after the
+    /// bridge, which is one for each daemon too.
+    pub table: Option<String>,
     /// How many namespaces of each sort are kept ready.
     pub spare_namespaces: usize,
     /// `--dns`.
@@ -34,14 +35,30 @@ pub struct NetworkOptions {
     pub host_gateway: Option<IpAddr>,
 }
 
+/// Device of the default network, unless told otherwise.
+const DEFAULT_BRIDGE: &str = "berth0";
+
+impl NetworkOptions {
+    /// Returns the name of the nftables table: `berth` beside the bridge `berth0`, `berth-<bridge>`
+    /// beside another.
+    #[must_use]
+    pub fn table_name(&self) -> String {
+        match &self.table {
+            Some(table) => table.clone(),
+            None if self.bridge == DEFAULT_BRIDGE => "berth".to_owned(),
+            None => format!("berth-{}", self.bridge),
+        }
+    }
+}
+
 impl Default for NetworkOptions {
     fn default() -> Self {
         Self {
-            bridge: "berth0".to_owned(),
+            bridge: DEFAULT_BRIDGE.to_owned(),
             bip: None,
             pools: Vec::new(),
             mtu: None,
-            table: "berth".to_owned(),
+            table: None,
             spare_namespaces: 2,
             dns: Vec::new(),
             dns_search: Vec::new(),
