@@ -59,10 +59,12 @@ impl Store {
     pub fn collect(&self, live: impl FnOnce() -> Live) -> Result<Swept, GcError> {
         let held = self.leases().lock();
         let live = live();
-        let beneath = self.snapshots().layers_in_use()?;
         let mut swept = Swept::default();
         sweep_blobs(&self.content(), &live, &held, &mut swept)?;
-        sweep_layers(&self.layers(), &live, &held, &beneath, &mut swept)?;
+        let layers = self.layers();
+        let _unused = layers.stop_use();
+        let beneath = self.snapshots().layers_in_use()?;
+        sweep_layers(&layers, &live, &held, &beneath, &mut swept)?;
         Ok(swept)
     }
 }

@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Directory of short names, straight below the data root: with the default root and 8 digits a
 /// name takes 26 bytes, so that 127 of them fit into the one page of mount(2)'s options.
@@ -59,6 +59,9 @@ struct Inner {
     trash: Trash,
     /// What `layer.json` says, for layers asked for before.
     known: Mutex<HashMap<DiffId, LayerInfo>>,
+    /// Read while a snapshot is put onto layers, written while unneeded layers are removed: so
+    /// no layer goes between the look whether it is here and the record that it is in use.
+    in_use: RwLock<()>,
 }
 
 /// What is kept beside a layer's tree.
@@ -83,6 +86,7 @@ impl Layers {
             short: data_root.join(SHORT_DIR),
             trash,
             known: Mutex::default(),
+            in_use: RwLock::default(),
         };
         for dir in [&inner.layers, &inner.unpacking] {
             files::ensure_dir(dir)?;
@@ -187,6 +191,19 @@ impl Layers {
         Ok(info)
     }
 
+    /// While this is held, no collection removes a layer.
+    pub(crate) fn begin_use(&self) -> RwLockReadGuard<'_, ()> {
+        self.0.in_use.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// While this is held, nothing begins to use a layer.
+    pub(crate) fn stop_use(&self) -> RwLockWriteGuard<'_, ()> {
+        self.0
+            .in_use
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The path that mount options take for a layer.
     pub(crate) fn short_path(&self, info: &LayerInfo) -> PathBuf {
         self.0.short.join(&info.short)
@@ -201,7 +218,7 @@ impl Layers {
         self.0.layers.join(diff_id.0.hex())
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<DiffId, LayerInfo>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<DiffId, LayerInfo>> {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -110,6 +110,7 @@ impl OverlaySnapshots {
 impl Snapshots for OverlaySnapshots {
     fn prepare(&self, key: &str, layers: &[DiffId]) -> Result<RootMount, SnapshotError> {
         let dir = self.path(key)?;
+        let _using = self.layers.begin_use();
         let lower = self.lower(key, layers)?;
         let new = self.spares.take().map_err(at(&self.dir))?;
         let top = lower.first().map(PathBuf::as_path);
