@@ -1,6 +1,6 @@
 //! What must be so on the host side: bridges with their address, forwarding.
 
-use crate::link::{LinkIndex, Links};
+use crate::link::{LinkIndex, Links, MacAddress};
 use model::ipam::Cidr;
 use std::io::{self, Write};
 use std::path::Path;
@@ -26,7 +26,7 @@ pub fn ensure_bridge(
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
         }
         None => {
-            links.create_bridge(name, mtu)?;
+            links.create_bridge(name, MacAddress::of_address(address.address()), mtu)?;
             links
                 .find(name)?
                 .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?

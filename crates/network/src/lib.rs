@@ -6,9 +6,9 @@
 //! is sent. It may depend on `model` (plans as data) and `sys`; it knows no containers.
 //!
 //! ```no_run
-//! use network::{Firewall, Links};
-//! let mut links = Links::open()?;
-//! links.create_bridge("berth0", None)?;
+//! use network::{Firewall, Links, ensure_bridge};
+//! let address = "172.17.0.1/16".parse().expect("it is an address");
+//! ensure_bridge(&mut Links::open()?, "berth0", address, None)?;
 //! Firewall::open("berth")?.install(&model::firewall::FirewallPlan::default())?;
 //! # Ok::<(), std::io::Error>(())
 //! ```

@@ -184,13 +184,20 @@ impl Links {
         Ok(links)
     }
 
-    /// Makes a bridge.
+    /// Makes a bridge with a hardware address of its own; one without takes that of a port, and
+    /// changes it under its neighbours as ports come and go.
     ///
     /// # Errors
     /// As the kernel answers; `EEXIST` if the name is taken.
-    pub fn create_bridge(&mut self, name: &str, mtu: Option<u32>) -> io::Result<()> {
+    pub fn create_bridge(
+        &mut self,
+        name: &str,
+        mac: MacAddress,
+        mtu: Option<u32>,
+    ) -> io::Result<()> {
         let mut message = Message::new(RTM_NEWLINK, CREATE | EXCL | ACK, &link_header(0, 0));
         message.put_str(IFLA_IFNAME, name);
+        message.put(IFLA_ADDRESS, &mac.0);
         if let Some(mtu) = mtu {
             message.put_u32(IFLA_MTU, mtu);
         }

@@ -399,6 +399,11 @@ fn the_table_is_replaced_whole_and_no_other_is_touched() {
         host.publish(tcp(None, 80), target(8080));
         host.publish(tcp(Some(OUTER_HOST), 443), target(8443));
         let changed = nft(&["list", "table", "ip", "berth-test"]);
+        assert_eq!(
+            changed.matches("elements = { \"br0\" }").count(),
+            2,
+            "{changed}"
+        );
         assert!(
             changed.contains("tcp . 80 : 172.17.0.9 . 8080"),
             "{changed}"
@@ -486,6 +491,8 @@ fn links_end_with_their_namespace() {
             links.iter().filter(|link| link.kind == "veth").count()
         };
         assert_eq!(veths(), 5);
+        let bridge = Links::open().unwrap().find("br0").unwrap().unwrap();
+        assert_eq!(bridge.mac.unwrap().to_string(), "02:42:ac:11:00:01");
         assert_eq!(host.pool.host_devices().len(), 2);
         drop(taken);
         drop(host.pool);

@@ -177,6 +177,12 @@ impl Transaction {
             message.put_be32(7, value.len);
         }
         message.put_be32(10, id);
+        if key.number == DataType::DEVICE.number {
+            // For the `nft` program, which otherwise shows names as empty: byte order of keys
+            // (tag 0, four bytes): the host's (1).
+            let [a, b, c, d] = 1_u32.to_ne_bytes();
+            message.put(13, &[0, 4, a, b, c, d]);
+        }
     }
 
     pub(super) fn elements(&mut self, add: bool, set: &str, elements: &[Key]) {
