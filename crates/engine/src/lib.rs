@@ -34,6 +34,7 @@ use execs::Execs;
 use images::Images;
 use model::ErrorKind;
 use networks::Networks;
+use registry::RegistryOptions;
 use shims::{ShimOptions, Shims};
 use std::sync::Arc;
 use store::Store;
@@ -72,6 +73,12 @@ pub enum OpenError {
     /// The networks cannot be made.
     #[error("open the networks")]
     Networks(#[from] networks::OpenError),
+    /// The images cannot be read.
+    #[error("open the images")]
+    Images(#[from] images::ImagesOpenError),
+    /// A registry setting is wrong.
+    #[error(transparent)]
+    Registry(#[from] registry::InvalidOption),
     /// A setting is wrong.
     #[error("{0}")]
     Option(String),
@@ -85,8 +92,10 @@ impl OpenError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Option(_) => ErrorKind::InvalidParameter,
-            Self::Store(_) | Self::Networks(_) | Self::Recover(_) => ErrorKind::Internal,
+            Self::Option(_) | Self::Registry(_) => ErrorKind::InvalidParameter,
+            Self::Images(_) | Self::Store(_) | Self::Networks(_) | Self::Recover(_) => {
+                ErrorKind::Internal
+            }
         }
     }
 }
@@ -99,8 +108,11 @@ impl Engine {
     pub async fn open(options: EngineOptions) -> Result<Self, OpenError> {
         let store = Store::open(&options.data_root)?;
         let networks = Networks::open(options.network_options()?, &store)?;
+        let registries =
+            RegistryOptions::parse(&options.registry_mirrors, &options.insecure_registries)?;
+        let events = Events::default();
         let context = Arc::new(Context {
-            images: Images::open(&store),
+            images: Images::open(&store, registries, events.clone())?,
             volumes: Volumes::new(&options.data_root, store.records()),
             shims: Shims::new(ShimOptions {
                 exe: options.exe.clone(),
@@ -109,7 +121,7 @@ impl Engine {
                 cgroup_parent: options.cgroup_parent.clone(),
             }),
             networks,
-            events: Events::default(),
+            events,
             host: host::Host::read(),
             tasks: TaskTracker::new(),
             store,

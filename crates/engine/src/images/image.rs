@@ -1,9 +1,11 @@
 //! One image as the engine knows it: the record on disk, and what other folders read of it.
 
 use model::image::{Descriptor, ImageConfig};
-use model::{DiffId, Digest, ImageId, Reference};
+use model::{DiffId, Digest, ImageId, Platform, Reference};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// An image that is whole: every layer unpacked, its config in the content store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,11 +55,26 @@ pub(super) struct ImageRecord {
     pub blobs: BTreeSet<Digest>,
     pub size_bytes: u64,
     pub tagged_at_unix_ns: i64,
-    /// Removed by the user while containers still stand on its layers: hidden, kept until they go.
-    #[serde(default)]
-    pub removed: bool,
 }
 
 /// The version of [`ImageRecord`] that this code writes.
-#[expect(dead_code, reason = "records are written by pull, which comes next")]
 pub(super) const RECORD_VERSION: u32 = 1;
+
+impl Image {
+    /// Returns when the config says it was made, Unix seconds; 0 if it does not say.
+    #[must_use]
+    pub fn created_unix_s(&self) -> i64 {
+        let created = self.config.created.as_deref().unwrap_or_default();
+        OffsetDateTime::parse(created, &Rfc3339).map_or(0, OffsetDateTime::unix_timestamp)
+    }
+
+    /// Returns the platform it is for.
+    #[must_use]
+    pub fn platform(&self) -> Platform {
+        Platform {
+            os: self.config.os.clone(),
+            architecture: self.config.architecture.clone(),
+            variant: self.config.variant.clone().filter(|v| !v.is_empty()),
+        }
+    }
+}
