@@ -19,8 +19,8 @@ const NEWSETELEM: u16 = NEWTABLE | 12;
 const DELSETELEM: u16 = NEWTABLE | 14;
 
 const IPV4: u8 = 2;
-/// An element list is one attribute, whose length is 16 bits; an element takes at most 56 bytes.
-const ELEMENTS_PER_MESSAGE: usize = 1000;
+/// An element takes at most 72 bytes; a list of them is to fit a refusal that quotes it.
+const ELEMENTS_PER_MESSAGE: usize = 400;
 
 /// What a set's keys, and a map's values, look like: a number that the `nft` program knows, and
 /// a length.

@@ -27,9 +27,9 @@ pub(crate) const APPEND: u16 = 0x800;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 
-/// The kernel fills at most 32 KiB per datagram of a dump; an error message quotes the request,
-/// none of ours that is acknowledged comes near the rest.
-const RECEIVE_BYTES: usize = 128 * 1024;
+/// The kernel fills at most 32 KiB per datagram of a dump. A refusal quotes the message that was
+/// refused; the longest of ours are lists of elements, which are cut to fit.
+const RECEIVE_BYTES: usize = 32 * 1024;
 
 /// One socket and what is needed to talk over it.
 #[derive(Debug)]
@@ -93,8 +93,6 @@ impl Connection {
                 }
             }
         }
-        // A client that made one large dump should not keep its buffer for ever.
-        self.buffer = Vec::new();
         first_error.map_or(Ok(()), Err)
     }
 }
