@@ -468,10 +468,6 @@ fn attach_times_are_shown() {
         }
         times.sort();
         let (median, worst) = (times[25], times[49]);
-        println!(
-            "making one ahead takes {:?} of processor time",
-            thread_time("namespaces") / 140
-        );
         println!("attach, runs of 8 ms one after the other: median {median:?}, worst {worst:?}");
     });
 }
