@@ -33,6 +33,8 @@ pub mod layers;
 mod open;
 pub mod records;
 pub mod snapshots;
+#[cfg(test)]
+mod testing;
 mod trash;
 
 pub use content::{Content, ContentError, Ingest, IngestError};
