@@ -92,14 +92,14 @@ impl<'a> Extractor<'a> {
         let Some((parent, name)) = split(&path) else {
             return self.root_entry(entry);
         };
-        if let Some(marker) = name.strip_prefix(WHITEOUT_PREFIX) {
-            return self.whiteout(&path, parent, name, marker);
-        }
-        if path
+        if parent
             .split(|byte| *byte == b'/')
             .any(|part| part.starts_with(META_PREFIX))
         {
             return Ok(());
+        }
+        if let Some(hidden) = name.strip_prefix(WHITEOUT_PREFIX) {
+            return self.whiteout(&path, parent, name, hidden);
         }
         let place = Place {
             path: &path,

@@ -3,6 +3,7 @@
 use super::*;
 use crate::layers::unpack_into;
 use model::DiffId;
+use proptest::prelude::*;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tar::{EntryType, Header};
@@ -643,5 +644,66 @@ fn sparse_files_keep_their_holes() {
             "{format:?}"
         );
         assert!(std::fs::read(&unpacked).unwrap() == std::fs::read(&original).unwrap());
+    }
+}
+
+/// Entries over few names, so that they meet: links to links, links replaced by directories,
+/// whiteouts of all of them, and every way up and out.
+fn hostile_entry() -> impl Strategy<Value = (EntryType, String, String)> {
+    let part = prop::sample::select(vec!["a", "b", "c", "..", ".", "", ".wh.a", ".wh..wh..opq"]);
+    let path = prop::collection::vec(part, 1..5).prop_map(|parts| parts.join("/"));
+    let kind = prop::sample::select(vec![
+        EntryType::Regular,
+        EntryType::Directory,
+        EntryType::Symlink,
+        EntryType::Link,
+        EntryType::Fifo,
+    ]);
+    let target = prop_oneof![
+        path.clone(),
+        path.clone().prop_map(|path| format!("/{path}")),
+        Just("../outside".to_owned()),
+        Just("../../../../outside".to_owned()),
+    ];
+    (kind, path, target)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    #[test]
+    fn whatever_a_layer_holds_stays_inside(
+        entries in prop::collection::vec(hostile_entry(), 1..16),
+    ) {
+        if !crate::testing::is_root() {
+            return Ok(());
+        }
+        // `Layer` itself checks what is outside, whether unpacking succeeds or not.
+        let mut layer = Layer::new();
+        for (kind, path, target) in entries {
+            let data = if kind == EntryType::Regular { "written by the layer" } else { "" };
+            layer = layer.add(kind, &path, &target, data.as_bytes());
+        }
+        match layer.unpack() {
+            Ok(tree) => check_tree(tree.path("").as_path()),
+            Err(error) => {
+                let named = !matches!(error, UnpackError::Io { .. } | UnpackError::Truncated);
+                prop_assert!(named, "{error:?}");
+            }
+        }
+    }
+}
+
+/// Nothing that only extraction uses is left in the tree.
+fn check_tree(dir: &Path) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name();
+        assert!(
+            !name.as_encoded_bytes().starts_with(b".wh..wh."),
+            "{name:?}"
+        );
+        if entry.file_type().unwrap().is_dir() {
+            check_tree(&entry.path());
+        }
     }
 }
