@@ -11,8 +11,8 @@
 //!              └────────▶ trash ◀──────┘
 //! ```
 //!
-//! One pass over the bytes: [`stream`] decompresses and hashes, [`tar`] reads entries,
-//! [`extract`] makes files.
+//! One pass over the bytes: `stream` decompresses and hashes, `tar` reads entries,
+//! `extract` makes files.
 
 mod error;
 mod extract;
