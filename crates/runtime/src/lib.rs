@@ -14,12 +14,26 @@
 
 mod blank;
 pub mod cgroup;
+mod channel;
 mod exec;
+mod failure;
+mod hooks;
+mod in_root;
+mod init;
 mod launch;
+mod options;
+mod plan;
+mod recorder;
 pub mod seccomp;
 pub mod shim;
+mod users;
 
 pub use blank::{Blank, BlankOptions, Created, Fill, IdMappings, Namespace, Running, Stdio};
 pub use cgroup::Cgroup;
 pub use exec::{ExecTarget, exec_process};
 pub use launch::{ExecRequest, Launch, LaunchError, Root, Stage, UserRequest};
+
+/// The filter program of a document's policy.
+fn seccomp_of_spec(_policy: &oci_spec::runtime::LinuxSeccomp) -> Result<Vec<u8>, LaunchError> {
+    Err(LaunchError::new(Stage::Seccomp, "TODO"))
+}

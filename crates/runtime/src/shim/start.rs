@@ -48,7 +48,7 @@ pub(super) fn launch(
         };
         // In two trips, so that the size is there before the program asks for it.
         let created = blank.fill(&command.launch, &fill)?;
-        size(created.parts(), io);
+        size(created.console(), io);
         (created.start()?, Ends::default())
     } else {
         let (theirs, ends) = pipes(io)?;
@@ -68,7 +68,7 @@ pub(super) fn exec(target: &ExecTarget<'_>, command: &ExecCommand) -> Result<Sta
     let io = command.io;
     let (mut running, mut ends) = if io.tty {
         let running = exec_process(target, &command.request, Stdio::Terminal)?;
-        size(&running, io);
+        size(running.console.as_ref().map(|console| console.as_fd()), io);
         (running, Ends::default())
     } else {
         let (theirs, ends) = pipes(io)?;
@@ -80,10 +80,10 @@ pub(super) fn exec(target: &ExecTarget<'_>, command: &ExecCommand) -> Result<Sta
     Ok(Started { running, session })
 }
 
-fn size(running: &Running, io: IoSettings) {
-    if let (Some(console), Some((rows, columns))) = (&running.console, io.console_size) {
+fn size(console: Option<BorrowedFd<'_>>, io: IoSettings) {
+    if let (Some(console), Some((rows, columns))) = (console, io.console_size) {
         // A terminal that cannot be sized still works.
-        set_size(console.as_fd(), rows, columns).ok();
+        set_size(console, rows, columns).ok();
     }
 }
 
