@@ -170,7 +170,8 @@ fn query_exchange(
     let mut fields: Vec<(&str, &str)> = Vec::new();
     fields.extend(wanted.service.map(|service| ("service", service)));
     // A challenge may ask for several scopes; each is a field of its own.
-    fields.extend(wanted.scope.split(' ').map(|scope| ("scope", scope)));
+    let scopes = wanted.scope.split(' ').filter(|scope| !scope.is_empty());
+    fields.extend(scopes.map(|scope| ("scope", scope)));
     let mut authorization = None;
     if let Credentials::Basic { username, password } = credentials {
         fields.push(("account", username));

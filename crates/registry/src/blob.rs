@@ -125,7 +125,9 @@ impl BlobStream {
         }
         let ask = Ask {
             method: Method::GET,
-            path: format!("blobs/{}", self.descriptor.digest),
+            path: self
+                .repository
+                .path(&format!("blobs/{}", self.descriptor.digest)),
             headers,
         };
         let answer = self

@@ -13,6 +13,9 @@ use model::Reference;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+/// Longest answer to a log-in; it is `{}`.
+const CHECK_BYTES_MAX: usize = 64 * 1024;
+
 /// Speaks to registries. Clones share connections.
 #[derive(Debug, Clone)]
 pub struct RegistryClient(Arc<Shared>);
@@ -95,7 +98,7 @@ struct State {
 #[derive(Debug, Clone)]
 pub(crate) struct Ask {
     pub(crate) method: Method,
-    /// Beneath `/v2/<repository>/`.
+    /// Beneath `/v2/`.
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
 }
@@ -105,6 +108,24 @@ impl Repository {
     #[must_use]
     pub fn reference(&self) -> &Reference {
         &self.0.reference
+    }
+
+    /// Returns a path beneath `/v2/` of this repository's.
+    pub(crate) fn path(&self, rest: &str) -> String {
+        format!("{}/{rest}", self.0.reference.repository())
+    }
+
+    /// Asks the registry whether it takes the credentials (`docker login`).
+    ///
+    /// # Errors
+    /// It does not, or cannot be reached.
+    pub async fn check_credentials(&self) -> Result<(), RegistryError> {
+        let ask = Ask {
+            method: Method::GET,
+            path: String::new(),
+            headers: HeaderMap::new(),
+        };
+        self.fetch_small(&ask, CHECK_BYTES_MAX).await.map(drop)
     }
 
     pub(crate) fn is_anonymous(&self) -> bool {
@@ -161,13 +182,13 @@ impl Repository {
     }
 
     async fn ask_endpoint(&self, ask: &Ask, endpoint: &Endpoint) -> Result<Answer, RegistryError> {
-        let repository = self.0.reference.repository();
-        let uri: Uri = format!("{endpoint}/v2/{repository}/{}", ask.path)
-            .parse()
-            .map_err(|_| RegistryError::Broken {
-                url: endpoint.to_string(),
-                reason: "malformed URL".to_owned(),
-            })?;
+        let uri: Uri =
+            format!("{endpoint}/v2/{}", ask.path)
+                .parse()
+                .map_err(|_| RegistryError::Broken {
+                    url: endpoint.to_string(),
+                    reason: "malformed URL".to_owned(),
+                })?;
         let exchange = |authorization| Exchange {
             method: ask.method.clone(),
             headers: ask.headers.clone(),
@@ -201,7 +222,12 @@ impl Repository {
             &self.0.credentials
         };
         let url = shown(uri);
-        let scope = format!("repository:{}:pull", self.0.reference.repository());
+        // Asked at the root, a registry only says whether it knows the caller.
+        let scope = if uri.path() == "/v2/" {
+            String::new()
+        } else {
+            format!("repository:{}:pull", self.0.reference.repository())
+        };
         let asked = Asked {
             url: &url,
             verify: endpoint.verify,

@@ -54,7 +54,7 @@ impl Repository {
     /// # Errors
     /// The registry cannot be reached, or has no such thing.
     pub async fn probe(&self) -> Result<Option<Digest>, ResolveError> {
-        let ask = manifest_ask(Method::HEAD, &self.reference().manifest_selector());
+        let ask = self.manifest_ask(Method::HEAD, &self.reference().manifest_selector());
         let answer = self.ask(&ask).await.map_err(|error| self.explain(error))?;
         Ok(content_digest(answer.response.headers()))
     }
@@ -105,15 +105,35 @@ impl Repository {
         })
     }
 
+    /// Says what the reference names and for which platforms it is, without choosing one.
+    ///
+    /// # Errors
+    /// The registry cannot be reached, or has no such thing.
+    pub async fn describe(&self) -> Result<(Descriptor, Vec<Platform>), ResolveError> {
+        let reference = self.reference();
+        let selector = reference.manifest_selector();
+        let document = self.document(&selector, reference.digest()).await?;
+        let platforms = match self.read(&document)? {
+            Read::Index(index) => offered(&index),
+            Read::Manifest(manifest) => {
+                let config = self.fetch_config(&manifest.config).await?;
+                // What is no image config has no platform either.
+                serde_json::from_slice::<Platform>(&config)
+                    .into_iter()
+                    .collect()
+            }
+        };
+        Ok((document.descriptor, platforms))
+    }
+
     /// Fetches an image config, verified.
     ///
     /// # Errors
     /// The registry cannot be reached, has no such blob, or sends other bytes.
     pub async fn fetch_config(&self, descriptor: &Descriptor) -> Result<Bytes, RegistryError> {
-        let path = format!("blobs/{}", descriptor.digest);
         let ask = Ask {
             method: Method::GET,
-            path,
+            path: self.path(&format!("blobs/{}", descriptor.digest)),
             headers: HeaderMap::new(),
         };
         let limit = usize::try_from(descriptor.size.min(CONFIG_BYTES_MAX)).unwrap_or(usize::MAX);
@@ -127,7 +147,7 @@ impl Repository {
         selector: &str,
         expected: Option<Digest>,
     ) -> Result<Document, ResolveError> {
-        let ask = manifest_ask(Method::GET, selector);
+        let ask = self.manifest_ask(Method::GET, selector);
         let fetched = self.fetch_small(&ask, MANIFEST_BYTES_MAX).await;
         let (headers, url, bytes) = fetched.map_err(|error| self.explain(error))?;
         // A tag names no digest, but the registry says which one it means to send.
@@ -151,6 +171,15 @@ impl Repository {
             url,
             bytes,
         })
+    }
+
+    fn manifest_ask(&self, method: Method, selector: &str) -> Ask {
+        let accept = HeaderValue::from_static(ACCEPT);
+        Ask {
+            method,
+            path: self.path(&format!("manifests/{selector}")),
+            headers: HeaderMap::from_iter([(header::ACCEPT, accept)]),
+        }
     }
 
     fn read(&self, document: &Document) -> Result<Read, ResolveError> {
@@ -242,15 +271,6 @@ impl Repository {
 enum Read {
     Manifest(Manifest),
     Index(Index),
-}
-
-fn manifest_ask(method: Method, selector: &str) -> Ask {
-    let accept = HeaderValue::from_static(ACCEPT);
-    Ask {
-        method,
-        path: format!("manifests/{selector}"),
-        headers: HeaderMap::from_iter([(header::ACCEPT, accept)]),
-    }
 }
 
 fn content_digest(headers: &HeaderMap) -> Option<Digest> {
