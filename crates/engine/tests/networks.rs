@@ -295,6 +295,26 @@ fn what_is_not_there_yet_is_refused_by_name() {
             ..EndpointSettings::default()
         };
         settings.endpoints.insert("bridge".to_owned(), endpoint);
+        let aliased = EndpointSettings {
+            aliases: vec!["db".to_owned()],
+            ..EndpointSettings::default()
+        };
+        let mut settings_aliased = NetworkSettings::default();
+        settings_aliased
+            .endpoints
+            .insert("default".to_owned(), aliased);
+        let message = "network-scoped aliases are only supported";
+        daemon.refuse(&settings_aliased, ErrorKind::InvalidParameter, message);
+        let mut several = NetworkSettings::default();
+        several
+            .endpoints
+            .insert("host".to_owned(), EndpointSettings::default());
+        daemon.refuse(&several, ErrorKind::NotImplemented, "on several networks");
+        let mut several = NetworkSettings::default();
+        several
+            .endpoints
+            .insert("other".to_owned(), EndpointSettings::default());
+        daemon.refuse(&several, ErrorKind::NotFound, "network other not found");
         let message = "user specified IP address is supported on user defined networks only";
         daemon.refuse(&settings, ErrorKind::InvalidParameter, message);
     });

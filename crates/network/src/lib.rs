@@ -14,6 +14,7 @@
 //! ```
 
 mod firewall;
+mod flows;
 mod host;
 mod link;
 mod namespaces;
@@ -21,6 +22,7 @@ mod netlink;
 mod ports;
 
 pub use firewall::Firewall;
+pub use flows::forget_flows;
 pub use host::{enable_forwarding, ensure_bridge, set_device_option};
 pub use link::{
     DEVICE_NAME_MAX, InvalidMacAddress, LOOPBACK, Link, LinkIndex, Links, MacAddress, VethPeer,

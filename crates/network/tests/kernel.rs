@@ -277,42 +277,79 @@ fn a_port_on_one_address_is_only_there() {
     });
 }
 
+/// Answers every datagram with the address that it came from.
+fn serve_udp(ready: &ReadyNamespace, port: u16) {
+    let socket = inside(ready, || {
+        UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap()
+    });
+    std::thread::spawn(move || {
+        let mut buffer = [0; 64];
+        while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
+            let own = format!("{} on {}", peer.ip(), socket.local_addr().unwrap().port());
+            let _gone = socket.send_to(own.as_bytes(), peer);
+        }
+    });
+}
+
+fn ask_udp(socket: &UdpSocket, to: Ipv4Addr) -> io::Result<String> {
+    socket.set_read_timeout(Some(SOON))?;
+    socket.send_to(b"?", (to, 5353))?;
+    let mut buffer = [0; 64];
+    let (len, peer) = socket.recv_from(&mut buffer)?;
+    assert_eq!(peer.ip(), IpAddr::from(to));
+    Ok(String::from_utf8_lossy(&buffer[..len]).into_owned())
+}
+
+const MDNS: HostPort = HostPort {
+    transport: Transport::Udp,
+    address: None,
+    port: 5353,
+};
+
 #[test]
 fn udp_is_published_too() {
     in_own_namespace(|| {
         let mut host = Host::new(0);
         let (echo, world) = (host.container(), host.pool.take(Some(host.outer)).unwrap());
-        let socket = inside(&echo, || UdpSocket::bind("0.0.0.0:53").unwrap());
-        std::thread::spawn(move || {
-            let mut buffer = [0; 64];
-            while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
-                let _gone = socket.send_to(peer.ip().to_string().as_bytes(), peer);
-            }
-        });
-        let from = HostPort {
-            transport: Transport::Udp,
-            address: None,
-            port: 5353,
-        };
+        serve_udp(&echo, 53);
         let to = Target {
             address: address_of(&echo),
             port: 53,
         };
-        host.publish(from, to);
-        let ask = |to: Ipv4Addr| {
-            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-            socket.set_read_timeout(Some(SOON)).unwrap();
-            socket.send_to(b"?", (to, 5353)).unwrap();
-            let mut buffer = [0; 64];
-            let (len, peer) = socket.recv_from(&mut buffer).unwrap();
-            assert_eq!(peer.ip(), IpAddr::from(to));
-            String::from_utf8_lossy(&buffer[..len]).into_owned()
-        };
-        assert_eq!(
-            inside(&world, || ask(OUTER_HOST)),
-            address_of(&world).to_string()
-        );
-        assert_eq!(ask(Ipv4Addr::LOCALHOST), GATEWAY.to_string());
+        host.publish(MDNS, to);
+        let ask = |to| ask_udp(&UdpSocket::bind("0.0.0.0:0").unwrap(), to).unwrap();
+        let seen = inside(&world, || ask(OUTER_HOST));
+        assert_eq!(seen, format!("{} on 53", address_of(&world)));
+        assert_eq!(ask(Ipv4Addr::LOCALHOST), format!("{GATEWAY} on 53"));
+    });
+}
+
+#[test]
+fn a_udp_client_that_keeps_its_port_is_led_anew() {
+    in_own_namespace(|| {
+        let mut host = Host::new(0);
+        let world = host.pool.take(Some(host.outer)).unwrap();
+        let client = inside(&world, || UdpSocket::bind("0.0.0.0:0").unwrap());
+        // Nobody is there yet; the kernel remembers all the same.
+        client.connect((OUTER_HOST, 5353)).unwrap();
+        client.set_read_timeout(Some(SOON)).unwrap();
+        client.send(b"?").unwrap();
+        let refused = client.recv(&mut [0; 64]).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        for port in [53, 54] {
+            let echo = host.container();
+            serve_udp(&echo, port);
+            let to = Target {
+                address: address_of(&echo),
+                port,
+            };
+            host.publish(MDNS, to);
+            assert_eq!(network::forget_flows(&[(MDNS, to)]).unwrap(), 1);
+            let seen = ask_udp(&client, OUTER_HOST).unwrap();
+            assert_eq!(seen, format!("{} on {port}", address_of(&world)));
+            host.plan.withdraw(MDNS);
+            host.firewall.apply(&[Change::Withdraw(MDNS, to)]).unwrap();
+        }
     });
 }
 

@@ -88,11 +88,16 @@ fn choose(inner: &Inner, request: &AttachRequest<'_>) -> Result<Option<Choice>, 
             }
         };
     };
-    let endpoint = [&record.name, &record.id, "default", reference]
-        .into_iter()
-        .find_map(|key| settings.endpoints.get(key));
+    let own = [&record.name, &record.id, "default", reference];
+    let foreign = |key: &&String| !own.contains(&key.as_str());
+    if let Some(other) = settings.endpoints.keys().find(foreign) {
+        state.find(other)?;
+        return Err(unsupported("a container on several networks"));
+    }
+    let endpoint = own.into_iter().find_map(|key| settings.endpoints.get(key));
     let none = EndpointSettings::default();
     let endpoint = endpoint.unwrap_or(&none);
+    refuse_without_effect(endpoint, record.name == BRIDGE)?;
     let mac = endpoint
         .mac_address
         .as_ref()
@@ -110,13 +115,36 @@ fn choose(inner: &Inner, request: &AttachRequest<'_>) -> Result<Option<Choice>, 
     }))
 }
 
+fn unsupported(what: &str) -> AttachError {
+    AttachError::Unsupported(what.to_owned())
+}
+
+/// Refuses, by name, what would be accepted and do nothing.
+fn refuse_without_effect(endpoint: &EndpointSettings, is_default: bool) -> Result<(), AttachError> {
+    if is_default && !endpoint.aliases.is_empty() {
+        let message =
+            "network-scoped aliases are only supported for user-defined networks".to_owned();
+        return Err(AttachError::Invalid(message));
+    }
+    if !endpoint.links.is_empty() {
+        return Err(unsupported("linking containers (--link)"));
+    }
+    if !endpoint.link_local_ips.is_empty() {
+        return Err(unsupported("a link-local address (--link-local-ip)"));
+    }
+    match endpoint.driver_opts.keys().next() {
+        Some(option) => Err(unsupported(&format!("the endpoint option {option:?}"))),
+        None => Ok(()),
+    }
+}
+
 fn wanted_address(
     endpoint: &EndpointSettings,
     is_default: bool,
 ) -> Result<Option<Ipv4Addr>, AttachError> {
     let refuse = |message: &str| Err(AttachError::Invalid(message.to_owned()));
     if endpoint.ipv6_address.is_some() {
-        return Err(AttachError::Unsupported("a static IPv6 address".to_owned()));
+        return Err(unsupported("a static IPv6 address"));
     }
     if is_default && endpoint.ipv4_address.is_some() {
         return refuse("user specified IP address is supported on user defined networks only");
@@ -270,10 +298,20 @@ fn enter(
         let entry = (name, endpoint.clone());
         network.endpoints.insert(request.container.clone(), entry);
     }
+    let ports: Vec<_> = reserved.iter().map(|r| (r.from, r.to)).collect();
     if !reserved.is_empty() {
         state.reserved.insert(request.container.clone(), reserved);
     }
+    drop(state);
+    forget_flows(&ports);
     Ok(endpoint)
+}
+
+/// Leads UDP clients anew that keep their port. Without it they are late, no more.
+fn forget_flows(ports: &[(HostPort, Target)]) {
+    if let Err(error) = network::forget_flows(ports) {
+        tracing::debug!(%error, "flows through published ports are remembered until they end");
+    }
 }
 
 /// Reserves ports and opens the firewall for them: all or none.
@@ -413,4 +451,7 @@ pub(super) fn detach(inner: &Inner, container: &ContainerId) {
             bridge.lingering.push((endpoint.ip, endpoint.host_device));
         }
     }
+    drop(state);
+    let ports: Vec<_> = reserved.iter().map(|r| (r.from, r.to)).collect();
+    forget_flows(&ports);
 }
