@@ -11,7 +11,9 @@
 //! # }
 //! ```
 
+mod convert;
 mod error;
+mod query;
 mod routes;
 mod server;
 mod version;

@@ -2,10 +2,13 @@
 
 mod containers;
 mod execs;
+mod hijack;
 mod images;
 mod known;
+mod logs;
 mod networks;
 pub(crate) mod system;
+mod volumes;
 
 use crate::{ApiError, AppState};
 use axum::Router;
@@ -20,6 +23,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .merge(images::router())
         .merge(networks::router())
         .merge(system::router())
+        .merge(volumes::router())
         .fallback(not_served)
         .method_not_allowed_fallback(not_served)
         .with_state(state)
