@@ -11,6 +11,8 @@
 //! # }
 //! ```
 
+#![recursion_limit = "256"] // json! of a large object
+
 mod convert;
 mod error;
 mod query;

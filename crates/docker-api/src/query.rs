@@ -100,17 +100,20 @@ impl Params {
 }
 
 fn unix_ns(text: &str) -> Option<i64> {
-    if let Ok(time) = time::OffsetDateTime::parse(
-        text,
-        &time::format_description::well_known::Rfc3339,
-    ) {
+    if let Ok(time) =
+        time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339)
+    {
         return i64::try_from(time.unix_timestamp_nanos()).ok();
     }
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
     if !fraction.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    let digits: String = fraction.chars().chain("000000000".chars()).take(9).collect();
+    let digits: String = fraction
+        .chars()
+        .chain("000000000".chars())
+        .take(9)
+        .collect();
     let nanoseconds: i64 = digits.parse().ok()?;
     let seconds: i64 = seconds.parse().ok()?;
     seconds.checked_mul(1_000_000_000)?.checked_add(nanoseconds)
@@ -122,7 +125,11 @@ mod tests {
 
     fn params(pairs: &[(&str, &str)]) -> Params {
         let pairs = pairs.iter();
-        Params(pairs.map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect())
+        Params(
+            pairs
+                .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
+                .collect(),
+        )
     }
 
     #[test]

@@ -13,7 +13,6 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// Converts the whole body.
-#[expect(clippy::too_many_lines, reason = "a flat list of fields")]
 pub(crate) fn settings(body: wire::CreateBody) -> Result<ContainerSettings, ApiError> {
     let wire::CreateBody {
         hostname,
@@ -138,10 +137,7 @@ fn refuse_unsupported(host: &wire::HostConfig) -> Result<(), ApiError> {
                 .is_some_and(|isolation| !matches!(isolation, "" | "default")),
         ),
         ("Cgroup", says(&host.cgroup)),
-        (
-            "CgroupParent",
-            says(&host.cgroup_parent),
-        ),
+        ("CgroupParent", says(&host.cgroup_parent)),
         (
             "Links",
             host.links.as_ref().is_some_and(|links| !links.is_empty()),
@@ -237,14 +233,17 @@ fn resources(host: &mut wire::HostConfig) -> Result<Resources, ApiError> {
             .map(|wire::ThrottleDevice { path, rate }| (path.into(), rate))
             .collect()
     };
-    let swappiness = match host.memory_swappiness {
-        None | Some(-1) => None,
-        Some(value) => Some(u8::try_from(value).ok().filter(|v| *v <= 100).ok_or_else(|| {
-            ApiError::bad_request(format!(
-                "invalid value: {value}, valid memory swappiness range is 0-100"
-            ))
-        })?),
-    };
+    let swappiness =
+        match host.memory_swappiness {
+            None | Some(-1) => None,
+            Some(value) => Some(u8::try_from(value).ok().filter(|v| *v <= 100).ok_or_else(
+                || {
+                    ApiError::bad_request(format!(
+                        "invalid value: {value}, valid memory swappiness range is 0-100"
+                    ))
+                },
+            )?),
+        };
     Ok(Resources {
         memory_bytes,
         memory_reservation_bytes: positive("MemoryReservation", host.memory_reservation)?,
@@ -405,7 +404,11 @@ fn network(
     let wire::NetworkingConfig { endpoints_config } = networking.unwrap_or_default();
     let mut endpoints = BTreeMap::new();
     for (name, endpoint) in endpoints_config.unwrap_or_default() {
-        let name = if name == "default" { "bridge".to_owned() } else { name };
+        let name = if name == "default" {
+            "bridge".to_owned()
+        } else {
+            name
+        };
         endpoints.insert(name, endpoint_settings(endpoint.unwrap_or_default())?);
     }
     let mut dns = Vec::new();
@@ -500,7 +503,9 @@ fn ports(
         let bindings = bindings.unwrap_or_else(|| vec![wire::PortBinding::default()]);
         for wire::PortBinding { host_ip, host_port } in bindings {
             let host_port = host_port.unwrap_or_default();
-            let (first, last) = host_port.split_once('-').unwrap_or((&host_port, &host_port));
+            let (first, last) = host_port
+                .split_once('-')
+                .unwrap_or((&host_port, &host_port));
             let number = |text: &str| {
                 if text.is_empty() {
                     return Ok(0);
@@ -566,10 +571,16 @@ mod tests {
             assert!(error.message().contains(words), "{}", error.message());
         };
         check(r#""Runtime":"kata""#, "Runtime is not supported yet");
-        check(r#""DeviceRequests":[{}]"#, "DeviceRequests is not supported yet");
+        check(
+            r#""DeviceRequests":[{}]"#,
+            "DeviceRequests is not supported yet",
+        );
         check(r#""Memory":1024"#, "Minimum memory limit");
         check(r#""SecurityOpt":["what=ever"]"#, "invalid --security-opt");
-        check(r#""RestartPolicy":{"Name":"never"}"#, "unknown policy 'never'");
+        check(
+            r#""RestartPolicy":{"Name":"never"}"#,
+            "unknown policy 'never'",
+        );
         check(r#""NetworkMode":"container:""#, "invalid container format");
     }
 

@@ -151,7 +151,9 @@ pub(crate) fn mount(mount: &MountPoint) -> Value {
 }
 
 fn keys<'a>(keys: impl Iterator<Item = &'a String>) -> Value {
-    keys.map(|key| (key.clone(), json!({}))).collect::<Map<_, _>>().into()
+    keys.map(|key| (key.clone(), json!({})))
+        .collect::<Map<_, _>>()
+        .into()
 }
 
 fn exposed_ports(definition: &Definition) -> BTreeSet<&String> {
@@ -176,13 +178,20 @@ fn config(definition: &Definition, version: ApiVersion) -> Value {
     let volumes: BTreeSet<&String> = volumes.iter().chain(image_config.volumes.keys()).collect();
     let exposed = exposed_ports(definition);
     let resolved = &definition.process;
-    let entrypoint = process.entrypoint.as_ref().or(image_config.entrypoint.as_ref());
+    let entrypoint = process
+        .entrypoint
+        .as_ref()
+        .or(image_config.entrypoint.as_ref());
     // With an entrypoint of the user's, the image's command does not count.
     let cmd = match (&process.cmd, &process.entrypoint) {
         (None, None) => image_config.cmd.as_ref(),
         (cmd, _) => cmd.as_ref(),
     };
-    let env: Vec<&String> = resolved.env.iter().filter(|e| !e.starts_with("HOSTNAME=")).collect();
+    let env: Vec<&String> = resolved
+        .env
+        .iter()
+        .filter(|e| !e.starts_with("HOSTNAME="))
+        .collect();
     let mut json = json!({
         "Hostname": definition.hostname,
         "Domainname": domainname.as_deref().unwrap_or_default(),
@@ -302,6 +311,7 @@ fn tmpfs(definition: &Definition) -> Value {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "a flat list of fields")]
 fn host_config(view: &View, version: ApiVersion) -> Value {
     let definition = &view.definition;
     let ContainerSettings {
@@ -334,7 +344,11 @@ fn host_config(view: &View, version: ApiVersion) -> Value {
         annotations,
         storage_opt,
     } = &definition.settings;
-    let log_driver = if log.driver.is_empty() { "json-file" } else { &log.driver };
+    let log_driver = if log.driver.is_empty() {
+        "json-file"
+    } else {
+        &log.driver
+    };
     let devices_json: Vec<Value> = devices
         .devices
         .iter()
@@ -573,7 +587,11 @@ fn network_settings(view: &View, version: ApiVersion) -> Value {
             "IPv6Gateway",
             "MacAddress",
         ];
-        json.extend(first.into_iter().filter(|(key, _)| repeated.contains(&key.as_str())));
+        json.extend(
+            first
+                .into_iter()
+                .filter(|(key, _)| repeated.contains(&key.as_str())),
+        );
     }
     json
 }

@@ -64,9 +64,7 @@ fn status(view: &View, now_unix_ns: i64) -> String {
         }
         Phase::Removing => "Removal In Progress".to_owned(),
         Phase::Created => "Created".to_owned(),
-        Phase::Starting | Phase::Exited if state.finished_unix_ns.is_none() => {
-            "Created".to_owned()
-        }
+        Phase::Starting | Phase::Exited if state.finished_unix_ns.is_none() => "Created".to_owned(),
         Phase::Starting | Phase::Exited => {
             let ago = since(state.finished_unix_ns);
             format!("Exited ({}) {ago} ago", state.exit_code)

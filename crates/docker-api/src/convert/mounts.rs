@@ -76,9 +76,8 @@ pub(crate) fn mount(mount: wire::Mount) -> Result<Mount, ApiError> {
     } = mount;
     let kind = kind.unwrap_or_default();
     let source = source.unwrap_or_default();
-    let invalid = |why: &str| {
-        ApiError::bad_request(format!("invalid mount config for type {kind:?}: {why}"))
-    };
+    let invalid =
+        |why: &str| ApiError::bad_request(format!("invalid mount config for type {kind:?}: {why}"));
     let target = target.filter(|target| !target.is_empty());
     let target = target.ok_or_else(|| invalid("field Target must not be empty"))?;
     let source = match kind.as_str() {
@@ -90,7 +89,11 @@ pub(crate) fn mount(mount: wire::Mount) -> Result<Mount, ApiError> {
         "npipe" | "cluster" | "image" => {
             return Err(ApiError::not_supported(&format!("mount type {kind:?}")));
         }
-        _ => return Err(ApiError::bad_request(format!("mount type unknown: {kind:?}"))),
+        _ => {
+            return Err(ApiError::bad_request(format!(
+                "mount type unknown: {kind:?}"
+            )));
+        }
     };
     Ok(Mount {
         target,
@@ -176,7 +179,13 @@ mod tests {
         let source = |text: &str| bind(text).ok().map(|mount| (mount.source, mount.read_only));
         assert!(matches!(
             source("/a:/b"),
-            Some((MountSource::Bind { create_source: true, .. }, false))
+            Some((
+                MountSource::Bind {
+                    create_source: true,
+                    ..
+                },
+                false
+            ))
         ));
         assert!(matches!(
             source("/a:/b:ro,rslave"),

@@ -84,9 +84,9 @@ async fn list_containers(
 ) -> Result<Json<Vec<Value>>, ApiError> {
     let request = ListRequest {
         all: params.flag("all"),
-        limit: params.parsed::<i64>("limit")?.and_then(|limit| {
-            usize::try_from(limit).ok().filter(|limit| *limit > 0)
-        }),
+        limit: params
+            .parsed::<i64>("limit")?
+            .and_then(|limit| usize::try_from(limit).ok().filter(|limit| *limit > 0)),
         filters: Filters::new(params.filters()?)?,
     };
     let containers = state.engine.containers();
@@ -102,12 +102,17 @@ async fn list_containers(
 
 pub(crate) fn unix_ns() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+    since.map_or(0, |since| {
+        i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+    })
 }
 
 fn sizes(state: &AppState, view: &View) -> (u64, u64) {
     let changes = state.engine.containers().changes_bytes(&view.definition.id);
-    let image = state.engine.images().resolve(&view.definition.image.id.to_string());
+    let image = state
+        .engine
+        .images()
+        .resolve(&view.definition.image.id.to_string());
     (changes, changes + image.map_or(0, |image| image.size_bytes))
 }
 
@@ -217,7 +222,9 @@ async fn rename(
 ) -> Result<StatusCode, ApiError> {
     let name = params.text("name").unwrap_or_default();
     if name.is_empty() {
-        return Err(ApiError::bad_request("Neither old nor new names may be empty"));
+        return Err(ApiError::bad_request(
+            "Neither old nor new names may be empty",
+        ));
     }
     state.engine.containers().rename(&id, name).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -255,7 +262,9 @@ async fn update(
             && *value != json!([])
             && *value != json!({})
     };
-    let other = fields.iter().find(|(name, value)| *name != "RestartPolicy" && says(value));
+    let other = fields
+        .iter()
+        .find(|(name, value)| *name != "RestartPolicy" && says(value));
     if let Some((name, _)) = other {
         return Err(ApiError::not_supported(&format!("updating {name}")));
     }
@@ -287,7 +296,9 @@ async fn remove(
 
 async fn prune(State(state): State<AppState>, params: Params) -> Result<Json<Value>, ApiError> {
     let mut filters = params.filters()?;
-    let until = filters.remove("until").and_then(|values| values.into_iter().next());
+    let until = filters
+        .remove("until")
+        .and_then(|values| values.into_iter().next());
     let until = match until {
         Some(text) => Some(until_ns(&text)?),
         None => None,
@@ -309,7 +320,9 @@ async fn prune(State(state): State<AppState>, params: Params) -> Result<Json<Val
     };
     let (removed, bytes) = state.engine.containers().prune(matches).await;
     let removed: Vec<&str> = removed.iter().map(model::ContainerId::as_str).collect();
-    Ok(Json(json!({ "ContainersDeleted": removed, "SpaceReclaimed": bytes })))
+    Ok(Json(
+        json!({ "ContainersDeleted": removed, "SpaceReclaimed": bytes }),
+    ))
 }
 
 /// A time, or how long ago: `10m`, `1h30m`.
@@ -352,7 +365,9 @@ async fn wait(
         Some("next-exit") => WaitCondition::NextExit,
         Some("removed") => WaitCondition::Removed,
         Some(other) => {
-            return Err(ApiError::bad_request(format!("invalid condition: {other:?}")));
+            return Err(ApiError::bad_request(format!(
+                "invalid condition: {other:?}"
+            )));
         }
     };
     let waited = state.engine.containers().wait(&id, condition)?;
@@ -375,9 +390,9 @@ async fn wait_body(waited: Waited) -> Result<Bytes, std::convert::Infallible> {
 /// Reads the streams and keys of an attach request.
 fn attach_options(params: &Params) -> Result<AttachOptions, ApiError> {
     let keys = match params.text("detachKeys") {
-        Some(text) => text.parse::<DetachKeys>().map_err(|error| {
-            ApiError::bad_request(format!("invalid detach keys: {error}"))
-        })?,
+        Some(text) => text
+            .parse::<DetachKeys>()
+            .map_err(|error| ApiError::bad_request(format!("invalid detach keys: {error}")))?,
         None => DetachKeys::default(),
     };
     Ok(AttachOptions {
@@ -454,5 +469,7 @@ async fn top(
 ) -> Result<Json<Value>, ApiError> {
     let arguments = params.text("ps_args").unwrap_or_default();
     let processes = state.engine.containers().top(&id, arguments).await?;
-    Ok(Json(json!({ "Titles": processes.titles, "Processes": processes.rows })))
+    Ok(Json(
+        json!({ "Titles": processes.titles, "Processes": processes.rows }),
+    ))
 }

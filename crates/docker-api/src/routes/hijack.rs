@@ -14,8 +14,8 @@ use tokio::net::UnixStream;
 use tokio_util::io::ReaderStream;
 
 /// Docker's media types of the stream.
-fn content_type(tty: bool, multiplexed_is_known: bool) -> &'static str {
-    if !tty && multiplexed_is_known {
+pub(crate) fn content_type(tty: bool, version: crate::ApiVersion) -> &'static str {
+    if !tty && version.at_least(42) {
         "application/vnd.docker.multiplexed-stream"
     } else {
         "application/vnd.docker.raw-stream"
@@ -40,7 +40,7 @@ pub(crate) fn hijack(
     tty: bool,
     version: crate::ApiVersion,
 ) -> io::Result<Hijack> {
-    let media_type = content_type(tty, version.at_least(42));
+    let media_type = content_type(tty, version);
     let wants_upgrade = request.headers().contains_key(header::UPGRADE);
     if wants_upgrade {
         let upgrade = hyper::upgrade::on(request);

@@ -1,6 +1,6 @@
 //! `GET /containers/{id}/logs`: entries of the log as docker's stream.
 
-use super::hijack::frame;
+use super::hijack::{content_type, frame};
 use crate::query::Params;
 use crate::{ApiError, ApiVersion, AppState};
 use axum::body::Body;
@@ -81,15 +81,10 @@ pub(crate) fn respond(
     let containers = state.engine.containers();
     let tty = containers.inspect(id)?.definition.process.tty;
     let reader = containers.logs(id, request)?;
-    let media_type = if !tty && version.at_least(42) {
-        "application/vnd.docker.multiplexed-stream"
-    } else {
-        "application/vnd.docker.raw-stream"
-    };
-    let body = Body::from_stream(futures_util::stream::try_unfold(
-        reader,
-        move |reader| next(reader, tty, decoration),
-    ));
+    let media_type = content_type(tty, version);
+    let body = Body::from_stream(futures_util::stream::try_unfold(reader, move |reader| {
+        next(reader, tty, decoration)
+    }));
     Ok(([(header::CONTENT_TYPE, media_type)], body).into_response())
 }
 
@@ -108,8 +103,14 @@ mod tests {
 
     #[test]
     fn times_align() {
-        assert_eq!(fixed_width("2026-01-02T03:04:05.6Z"), "2026-01-02T03:04:05.600000000Z");
-        assert_eq!(fixed_width("2026-01-02T03:04:05Z"), "2026-01-02T03:04:05.000000000Z");
+        assert_eq!(
+            fixed_width("2026-01-02T03:04:05.6Z"),
+            "2026-01-02T03:04:05.600000000Z"
+        );
+        assert_eq!(
+            fixed_width("2026-01-02T03:04:05Z"),
+            "2026-01-02T03:04:05.000000000Z"
+        );
     }
 
     #[test]

@@ -13,6 +13,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use bytes::Bytes;
 use engine::containers::{ListRequest, View};
+use engine::images::{ImageError, ImageFilter};
 use engine::{Event, Machine};
 use http::{HeaderMap, HeaderValue, header};
 use model::Reference;
@@ -24,7 +25,7 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
-from_engine_error!(engine::OpenError);
+from_engine_error!(engine::OpenError, ImageError);
 
 /// What `Version` says to clients that compare it with docker's: this API is docker 28's.
 const ENGINE_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -121,14 +122,20 @@ async fn info(State(state): State<AppState>) -> Result<Json<Value>, ApiError> {
         ..ListRequest::default()
     };
     let views = engine.containers().list(&all)?;
-    let count = |status: &[&str]| views.iter().filter(|v| status.contains(&v.status())).count();
+    let count = |status: &[&str]| {
+        views
+            .iter()
+            .filter(|v| status.contains(&v.status()))
+            .count()
+    };
     let options = engine.options();
     let insecure: BTreeMap<&String, Value> = options
         .insecure_registries
         .iter()
         .filter(|registry| !registry.contains('/'))
         .map(|registry| {
-            let index = json!({ "Name": registry, "Mirrors": [], "Secure": false, "Official": false });
+            let index =
+                json!({ "Name": registry, "Mirrors": [], "Secure": false, "Official": false });
             (registry, index)
         })
         .collect();
@@ -150,7 +157,7 @@ async fn info(State(state): State<AppState>) -> Result<Json<Value>, ApiError> {
         "ContainersRunning": count(&["running"]),
         "ContainersPaused": count(&["paused"]),
         "ContainersStopped": count(&["created", "exited", "restarting", "removing"]),
-        "Images": engine.images().list().len(),
+        "Images": engine.images().list(&ImageFilter::default())?.len(),
         "Driver": "overlay2",
         "DriverStatus": [["Backing Filesystem", "overlayfs in each container's namespace"]],
         "Plugins": {
@@ -239,7 +246,7 @@ async fn disk_usage(State(state): State<AppState>) -> Result<Json<Value>, ApiErr
             list::summary(view, now, Some((changes, changes)))
         })
         .collect();
-    let stored = engine.images().list();
+    let stored = engine.images().list(&ImageFilter::default())?;
     let layers_bytes: u64 = stored.iter().map(|image| image.size_bytes).sum();
     let images: Vec<Value> = stored
         .iter()
@@ -316,7 +323,9 @@ async fn live_event(stream: &mut EventStream) -> Option<Arc<Event>> {
             Some(until) => {
                 let left = u64::try_from(until - unix_ns()).unwrap_or(0);
                 let deadline = Instant::now() + Duration::from_nanos(left);
-                tokio::time::timeout_at(deadline, stream.live.recv()).await.ok()?
+                tokio::time::timeout_at(deadline, stream.live.recv())
+                    .await
+                    .ok()?
             }
         };
         match received {

@@ -6,8 +6,8 @@ use crate::{ApiError, AppState};
 use axum::extract::{Path, State};
 use axum::routing::get;
 use axum::{Json, Router};
-use engine::volumes::{Volume, VolumeError};
 use engine::Engine;
+use engine::volumes::{Volume, VolumeError};
 use serde_json::{Value, json};
 
 from_engine_error!(VolumeError);
