@@ -2,6 +2,7 @@
 
 use crate::Context;
 use model::ContainerId;
+use runtime::Cgroup;
 use std::io;
 use std::path::PathBuf;
 
@@ -12,11 +13,19 @@ pub(crate) fn path(context: &Context, id: &ContainerId) -> PathBuf {
 
 /// Freezes or thaws all processes.
 pub(crate) fn freeze(context: &Context, id: &ContainerId, freeze: bool) -> io::Result<()> {
-    let path = path(context, id);
-    Err(io::Error::other(format!("{}: {freeze}", path.display())))
+    let cgroup = Cgroup::at(&path(context, id)).map_err(io::Error::other)?;
+    let done = if freeze {
+        cgroup.freeze()
+    } else {
+        cgroup.thaw()
+    };
+    done.map_err(io::Error::other)
 }
 
 /// Returns the process IDs on the host; none if the group is gone.
-pub(crate) fn processes(_context: &Context, _id: &ContainerId) -> Vec<i32> {
-    Vec::new()
+pub(crate) fn processes(context: &Context, id: &ContainerId) -> Vec<i32> {
+    let cgroup = Cgroup::at(&path(context, id)).ok();
+    cgroup
+        .and_then(|cgroup| cgroup.procs().ok())
+        .unwrap_or_default()
 }

@@ -52,6 +52,7 @@ pub(crate) struct Context {
     shims: Shims,
     events: Events,
     host: host::Host,
+    seccomp: seccomp::Seccomp,
     tasks: TaskTracker,
 }
 
@@ -123,6 +124,7 @@ impl Engine {
             networks,
             events,
             host: host::Host::read(),
+            seccomp: seccomp::Seccomp::new(),
             tasks: TaskTracker::new(),
             store,
             options,

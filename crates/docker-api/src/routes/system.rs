@@ -13,7 +13,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use bytes::Bytes;
 use engine::containers::{ListRequest, View};
-use engine::images::{ImageError, ImageFilter};
+use engine::images::ImageFilter;
 use engine::{Event, Machine};
 use http::{HeaderMap, HeaderValue, header};
 use model::Reference;
@@ -25,7 +25,7 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
-from_engine_error!(engine::OpenError, ImageError);
+from_engine_error!(engine::OpenError);
 
 /// What `Version` says to clients that compare it with docker's: this API is docker 28's.
 const ENGINE_VERSION: &str = env!("CARGO_PKG_VERSION");
