@@ -10,7 +10,7 @@ use crate::fixtures;
 use crate::registry;
 
 /// Changes whenever the fixtures do, so that an old cache is never taken for a new one.
-const CACHE_VERSION: &str = "v2";
+const CACHE_VERSION: &str = "v3";
 
 /// The cache's parts.
 #[derive(Debug)]
@@ -27,11 +27,22 @@ pub fn cache() -> &'static Cache {
     CACHE.get_or_init(prepare)
 }
 
-/// The directory that cargo builds into, found from this very test program.
+/// The directory that cargo builds programs into, found from this very program.
 pub fn target_directory() -> PathBuf {
     let program = std::env::current_exe().unwrap();
-    // …/<triple>/<profile>/deps/<test>
-    program.parent().unwrap().parent().unwrap().to_path_buf()
+    // …/<triple>/<profile>/deps/<test>, or …/<triple>/<profile>/<program>
+    let directory = program.parent().unwrap();
+    if directory.ends_with("deps") {
+        directory.parent().unwrap()
+    } else {
+        directory
+    }
+    .to_path_buf()
+}
+
+/// Where what is dear to make is kept: beside the profiles, so that they share it.
+pub fn cache_directory() -> PathBuf {
+    target_directory().parent().unwrap().join("e2e-cache")
 }
 
 /// The `berth` binary under test: `$BERTH_BIN`, or what cargo builds beside this test.
@@ -53,7 +64,7 @@ pub fn berth() -> &'static Path {
 }
 
 fn prepare() -> Cache {
-    let root = target_directory().parent().unwrap().join("e2e-cache");
+    let root = cache_directory();
     fs::create_dir_all(&root).unwrap();
     let lock = File::create(root.join("lock")).unwrap();
     lock.lock().unwrap();

@@ -63,12 +63,17 @@ fn busybox_tar() -> Vec<u8> {
     let applets = Command::new("/bin/busybox").arg("--list").output().unwrap();
     let mut tar = LayerTar::default();
     tar.dir("bin").program("bin/busybox", &program);
+    // Unpackers apply a link's own attributes to the file that it names.
+    tar.with(Attributes {
+        mode: 0o755,
+        ..Attributes::default()
+    });
     for applet in String::from_utf8(applets.stdout).unwrap().lines() {
         if applet != "busybox" {
             tar.hardlink(&format!("bin/{applet}"), "bin/busybox");
         }
     }
-    tar.dir("etc")
+    tar.with(Attributes::default()).dir("etc")
         .file(
             "etc/passwd",
             b"root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1::/:/bin/false\n\

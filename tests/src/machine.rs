@@ -389,10 +389,8 @@ fn docker() -> &'static Path {
             .arg("--version")
             .output()
             .expect("the official docker command is installed (Debian's docker.io has one)");
-        eprintln!(
-            "official client: {}",
-            String::from_utf8_lossy(&version.stdout).trim()
-        );
+        let version = String::from_utf8_lossy(&version.stdout).into_owned();
+        crate::note(&format!("official client: {}", version.trim()));
         "docker".into()
     })
 }

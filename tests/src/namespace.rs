@@ -15,7 +15,8 @@ pub const MARKER: &str = "BERTH_TEST_MACHINE";
 /// Network and mount namespaces of one test (or of the "outside world" of one).
 #[derive(Debug)]
 pub struct Namespace {
-    holder: Child,
+    holder: Option<Child>,
+    pid: u32,
     marker: String,
 }
 
@@ -39,14 +40,24 @@ impl Namespace {
             "unshare failed: are the tests run by root?"
         );
         Self {
-            holder,
+            pid: holder.id(),
+            holder: Some(holder),
             marker: marker.to_owned(),
+        }
+    }
+
+    /// The namespaces that the calling process is in already.
+    pub fn current() -> Self {
+        Self {
+            holder: None,
+            pid: std::process::id(),
+            marker: String::new(),
         }
     }
 
     /// The process that holds the namespaces.
     pub fn pid(&self) -> u32 {
-        self.holder.id()
+        self.pid
     }
 
     /// A command that runs inside, marked as this test's.
@@ -85,8 +96,10 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        drop(self.holder.stdin.take());
-        let _gone = self.holder.kill();
-        let _status = self.holder.wait();
+        if let Some(holder) = &mut self.holder {
+            drop(holder.stdin.take());
+            let _gone = holder.kill();
+            let _status = holder.wait();
+        }
     }
 }

@@ -38,7 +38,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     // beside the product: from outside only, except that parsers are fed bytes directly
     ("e2e", &["model", "registry", "store", "docker-api"]),
-    ("bench", &[]),
+    ("bench", &["e2e"]),
 ];
 
 #[test]

@@ -7,5 +7,9 @@
     reason = "helpers of tests; clippy sees only the test functions themselves as tests"
 )]
 
+mod crash;
 mod fixtures;
 mod leak;
+mod run;
+mod streams;
+mod terminal;
