@@ -34,6 +34,7 @@ use report::Report;
 
 /// What to measure, from the command line.
 struct Options {
+    build: bool,
     rounds: usize,
     pulls: usize,
     containers: usize,
@@ -46,7 +47,9 @@ fn main() {
     // The floor's `unshare` and the peers' daemons must not touch the machine's own namespaces,
     // and a client must not pay for entering ours: so the whole program moves in first.
     if std::env::var_os("BERTH_BENCH_INSIDE").is_none() {
-        build();
+        if options.build {
+            build();
+        }
         e2e::bootstrap::cache();
         image::layout();
         let status = Command::new("unshare")
@@ -74,6 +77,7 @@ fn main() {
 
 fn parse(mut args: impl Iterator<Item = String>) -> Options {
     let mut options = Options {
+        build: true,
         rounds: 40,
         pulls: 3,
         containers: 10,
@@ -86,13 +90,14 @@ fn parse(mut args: impl Iterator<Item = String>) -> Options {
                 .unwrap_or_else(|| panic!("{flag} needs a value"))
         };
         match flag.as_str() {
+            "--no-build" => options.build = false,
             "--rounds" => options.rounds = value().parse().unwrap(),
             "--pulls" => options.pulls = value().parse().unwrap(),
             "--containers" => options.containers = value().parse().unwrap(),
             "--only" => options.engines = value().split(',').map(str::to_owned).collect(),
             "--json" => options.json = value().into(),
             _ => panic!(
-                "unknown flag {flag}; there are --rounds N, --pulls N, --containers N, \
+                "unknown flag {flag}; there are --no-build, --rounds N, --pulls N, --containers N, \
                  --only berth,docker,podman,crun,floor, --json FILE"
             ),
         }

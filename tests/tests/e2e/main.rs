@@ -9,7 +9,10 @@
 
 mod crash;
 mod fixtures;
+mod flags;
 mod leak;
+mod network;
+mod pull;
 mod run;
 mod streams;
 mod terminal;
