@@ -7,12 +7,18 @@
     reason = "helpers of tests; clippy sees only the test functions themselves as tests"
 )]
 
+mod api;
+mod autostart;
+mod bad_input;
 mod crash;
 mod fixtures;
 mod flags;
 mod leak;
+mod lifecycle;
 mod network;
 mod pull;
 mod run;
+mod runtime;
 mod streams;
 mod terminal;
+mod trace;

@@ -31,16 +31,12 @@ fn every_form_of_image() {
 #[test]
 fn references_of_every_shape() {
     scenario(|machine| {
-        let digest = {
-            let out = machine.docker(&["pull", "busybox"]);
-            let line = out
-                .ok()
-                .lines()
-                .find_map(|line| line.strip_prefix("Digest: "))
-                .unwrap()
-                .to_owned();
-            line
-        };
+        let pulled = machine.docker(&["pull", "busybox"]);
+        let digest = pulled
+            .ok()
+            .lines()
+            .find_map(|line| line.strip_prefix("Digest: "))
+            .unwrap();
         for name in [
             "busybox".to_owned(),
             "busybox:latest".to_owned(),
