@@ -44,11 +44,9 @@ fn a_daemon_is_started_once_and_announced() {
     wait_until("the daemon ended", || {
         (!std::path::Path::new(&format!("/proc/{}", pid.trim())).exists()).then_some(())
     });
-    for cgroup in ["berth"] {
-        machine.namespace.shell(&format!(
-            "for d in /sys/fs/cgroup/{cgroup} /sys/fs/cgroup/*/{cgroup}; do rmdir $d 2>/dev/null || true; done"
-        ));
-    }
+    machine.namespace.shell(
+        "for d in /sys/fs/cgroup/berth /sys/fs/cgroup/*/berth; do rmdir $d 2>/dev/null || true; done",
+    );
     machine
         .namespace
         .shell("ip link del berth0 2>/dev/null || true");

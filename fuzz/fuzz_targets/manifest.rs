@@ -1,0 +1,4 @@
+//! Feeds `entries::manifest` for ever.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::entries::manifest(bytes));
