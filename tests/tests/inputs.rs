@@ -1,9 +1,8 @@
 //! The fuzz targets' entry points, run for a bounded time on seeds, spoiled seeds and random bytes.
-#![expect(
-    clippy::unwrap_used,
-    reason = "helpers of tests; clippy sees only the test functions themselves as tests"
+#[expect(
+    unreachable_pub,
+    reason = "the same file is the fuzz crate's public module"
 )]
-
 #[path = "../../fuzz/src/entries.rs"]
 mod entries;
 

@@ -87,6 +87,8 @@ impl Reference {
         }
         match self.repository.strip_prefix(OFFICIAL_NAMESPACE) {
             Some(official) if !official.contains('/') => official.to_owned(),
+            // `docker.io/me.org/app` without its registry would name another registry.
+            _ if self.repository.split('/').next().is_some_and(is_registry) => self.name(),
             _ => self.repository.clone(),
         }
     }

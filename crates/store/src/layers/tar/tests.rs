@@ -1,3 +1,5 @@
+//! The reader against tars that GNU tar, other writers and nobody at all would make.
+
 use super::*;
 use proptest::prelude::*;
 
