@@ -135,6 +135,11 @@ impl Shim {
         self.inner.link.detached()
     }
 
+    /// Ends the connection and leaves the container running, as the daemon's end does.
+    pub fn disconnect(&self) {
+        self.inner.link.close();
+    }
+
     /// Sends a signal to the init process.
     ///
     /// # Errors
