@@ -33,7 +33,8 @@ pub use cgroup::Cgroup;
 pub use exec::{ExecTarget, exec_process};
 pub use launch::{ExecRequest, Launch, LaunchError, Root, Stage, UserRequest};
 
-/// The filter program of a document's policy.
-fn seccomp_of_spec(_policy: &oci_spec::runtime::LinuxSeccomp) -> Result<Vec<u8>, LaunchError> {
-    Err(LaunchError::new(Stage::Seccomp, "TODO"))
+/// The filter of a document's own policy.
+fn seccomp_of_spec(policy: &oci_spec::runtime::LinuxSeccomp) -> Result<Vec<u8>, LaunchError> {
+    seccomp::compile_spec(policy)
+        .map_err(|error| LaunchError::new(Stage::Seccomp, error.to_string()))
 }

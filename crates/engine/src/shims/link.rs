@@ -72,6 +72,11 @@ impl Link {
         self.shared().directory = Some(directory.to_owned());
     }
 
+    /// Whether the shim was asked to launch.
+    pub(super) fn has_launched(&self) -> bool {
+        self.shared().directory.is_some()
+    }
+
     /// Waits until an empty container is ready, or cannot be.
     pub(super) async fn ready(&self) -> Result<(), ShimError> {
         let mut ready = self.ready.subscribe();

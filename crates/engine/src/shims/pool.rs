@@ -5,7 +5,7 @@ use super::link::{Link, read_record, unexpected};
 use model::ContainerId;
 use runtime::shim::protocol::{ExitRecord, IoSettings, LaunchCommand, LogTarget, Outcome, Request};
 use runtime::shim::{READY_OPTION, SocketAddress};
-use runtime::{BlankOptions, Launch};
+use runtime::{BlankOptions, Cgroup, Launch};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -276,7 +276,8 @@ async fn keep_filled(pool: Weak<Inner>) {
 }
 
 async fn fill_one(inner: &Arc<Inner>) -> Result<(), ShimError> {
-    let link = inner.spawn(Some(&inner.cgroup()))?;
+    let cgroup = inner.cgroup();
+    let link = inner.spawn(Some(&cgroup))?;
     if let Err(error) = link.ready().await {
         link.close();
         return Err(error);
@@ -287,6 +288,14 @@ async fn fill_one(inner: &Arc<Inner>) -> Result<(), ShimError> {
         link.closed().await;
         if let Some(inner) = pool.upgrade() {
             inner.wanted.notify_one();
+        }
+        if !link.has_launched() {
+            // A shim that ended by itself has removed this; one that was killed has not.
+            tokio::task::spawn_blocking(move || {
+                Cgroup::at(Path::new(&cgroup)).and_then(|cgroup| cgroup.remove())
+            })
+            .await
+            .ok();
         }
     });
     Ok(())

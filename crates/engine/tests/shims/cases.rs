@@ -6,7 +6,6 @@ use engine::shims::{
 };
 use model::Signal;
 use serde_json::json;
-use std::future::Future;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -92,7 +91,9 @@ async fn a_terminal_is_raw_and_has_its_size(fixture: &Fixture) {
     client.type_in("stty size\n").await;
     client.until("33 111").await;
     shim.resize(24, 80).await.unwrap();
-    client.type_in("stty size; tty=$(readlink /proc/self/fd/0 2>&1)\n").await;
+    client
+        .type_in("stty size; tty=$(readlink /proc/self/fd/0 2>&1)\n")
+        .await;
     client.until("24 80").await;
     client.type_in("exit 3\n").await;
     client.rest().await;
@@ -155,7 +156,9 @@ async fn the_end_of_stdin_ends_stdin_once(fixture: &Fixture) {
         tokio::io::AsyncWriteExt::write_all(&mut writer, large.as_bytes())
             .await
             .unwrap();
-        tokio::io::AsyncWriteExt::shutdown(&mut writer).await.unwrap();
+        tokio::io::AsyncWriteExt::shutdown(&mut writer)
+            .await
+            .unwrap();
     };
     let mut bytes = Vec::new();
     let read = tokio::io::AsyncReadExt::read_to_end(&mut reader, &mut bytes);

@@ -107,6 +107,9 @@ impl Server {
             }
             self.advance();
         }
+        if let Phase::Waiting(Some(ready)) = self.phase {
+            ready.discard();
+        }
         Ok(())
     }
 
@@ -197,9 +200,11 @@ impl Server {
         while let Ok(Some((pid, exit))) = sys::process::wait_any(false) {
             if let Some(task) = self.tasks.iter_mut().find(|task| task.pid == pid) {
                 task.exited(exit, now);
-            } else if matches!(&self.phase, Phase::Waiting(Some(ready)) if ready.blank.pid() == pid)
+            } else if let Phase::Waiting(ready) = &mut self.phase
+                && let Some(ready) = ready.take_if(|ready| ready.blank.pid() == pid)
             {
                 // Without its process an empty container is of no use; the pool makes another.
+                ready.discard();
                 self.phase = Phase::Failed;
             }
         }
@@ -237,13 +242,21 @@ impl Server {
         let Phase::Serving(container) = std::mem::replace(&mut self.phase, Phase::Ending) else {
             return;
         };
-        record.oom_killed = container.cgroup.as_ref().is_some_and(oom_killed);
+        record.oom_killed = container
+            .cgroup
+            .as_ref()
+            .is_some_and(|cgroup| cgroup.oom_kills() > 0);
         // Without the record the daemon still learns it from the event.
         write_record(&self.directory, &record).ok();
         self.exited = Some(record.clone());
         self.tell(Event::Exited(record));
         if let Some(cgroup) = &container.cgroup {
-            clear(cgroup);
+            // Processes are left only where the container shared somebody's process namespace.
+            if cgroup.procs().is_ok_and(|left| !left.is_empty()) {
+                cgroup.kill().ok();
+            }
+            // What cannot be removed now is swept by the daemon's next start.
+            cgroup.remove().ok();
         }
     }
 
@@ -507,11 +520,3 @@ fn write_record(directory: &Path, record: &ExitRecord) -> io::Result<()> {
     fs::write(&temporary, serde_json::to_vec(record)?)?;
     fs::rename(temporary, directory.join(EXIT_RECORD_NAME))
 }
-
-/// Whether the kernel killed anything in this cgroup for want of memory.
-fn oom_killed(_cgroup: &Cgroup) -> bool {
-    false
-}
-
-/// Ends whatever is left in the cgroup, and removes it.
-fn clear(_cgroup: &Cgroup) {}

@@ -17,6 +17,17 @@ pub(super) struct Ready {
     pub(super) options: Box<BlankOptions>,
 }
 
+impl Ready {
+    /// Ends the process and removes its cgroup.
+    pub(super) fn discard(self) {
+        let cgroup = self.blank.cgroup().cloned();
+        drop(self.blank);
+        if let Some(cgroup) = cgroup {
+            cgroup.remove().ok(); // the daemon's next start sweeps what is left
+        }
+    }
+}
+
 /// A started process with its streams.
 #[derive(Debug)]
 pub(super) struct Started {
@@ -36,7 +47,9 @@ pub(super) fn launch(
     let blank = match ready {
         Some(ready) if ready.options.fits(spec) => ready.blank,
         unfit => {
-            drop(unfit);
+            if let Some(ready) = unfit {
+                ready.discard();
+            }
             Blank::create(&BlankOptions::for_spec(spec))?
         }
     };
