@@ -43,7 +43,7 @@ pub enum DialError {
     /// The address did not accept.
     #[error("dial tcp {address}: connect: {}", go_words(error))]
     Connect {
-        /// The last address tried.
+        /// The address.
         address: SocketAddr,
         /// Why.
         error: io::Error,
@@ -51,7 +51,7 @@ pub enum DialError {
     /// The address did not answer in time.
     #[error("dial tcp {address}: i/o timeout")]
     Timeout {
-        /// The last address tried.
+        /// The address.
         address: SocketAddr,
     },
     /// The other side speaks no TLS.
@@ -95,7 +95,10 @@ impl DialError {
 
 /// Rust says `Connection refused (os error 111)`, Go `connection refused`.
 fn go_words(error: &io::Error) -> String {
-    let text = error.to_string();
+    lower_first(&error.to_string())
+}
+
+fn lower_first(text: &str) -> String {
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| {
@@ -141,9 +144,8 @@ impl Dialer {
                 reason: "i/o timeout".to_owned(),
             })
         })?;
-        let mut last = DialError::NoSuchHost {
-            host: host.to_owned(),
-        };
+        // Of several failures the first is told: it is that of the preferred address.
+        let mut first = None;
         for address in addresses.into_iter().take(ADDRESSES_MAX) {
             let address = SocketAddr::new(address, port);
             match tokio::time::timeout(self.timeout, TcpStream::connect(address)).await {
@@ -154,11 +156,13 @@ impl Dialer {
                     }
                     return Ok((stream, address));
                 }
-                Ok(Err(error)) => last = DialError::Connect { address, error },
-                Err(_) => last = DialError::Timeout { address },
+                Ok(Err(error)) => first = first.or(Some(DialError::Connect { address, error })),
+                Err(_) => first = first.or(Some(DialError::Timeout { address })),
             }
         }
-        Err(last)
+        Err(first.unwrap_or_else(|| DialError::NoSuchHost {
+            host: host.to_owned(),
+        }))
     }
 }
 
@@ -173,7 +177,7 @@ pub(crate) async fn lookup(host: &str) -> Result<Vec<IpAddr>, DialError> {
     }
     let failed = |error: &dyn std::error::Error| DialError::Lookup {
         host: host.to_owned(),
-        reason: error.to_string(),
+        reason: lower_first(error.to_string().rsplit(": ").next().unwrap_or_default()),
     };
     let resolver = TokioResolver::builder_tokio()
         .map_err(|error| failed(&error))?

@@ -143,13 +143,16 @@ impl Writer<'_> {
     /// A reference names one image. Written after the new owner's record: in between, the newer
     /// one counts (see [`Catalog::open`]).
     fn take_away(&self, owner: &Known) -> Result<(), RecordError> {
+        let owned = &owner.record;
         for other in self.catalog.all() {
-            let shared = |reference: &Reference| owner.record.references.contains(reference);
-            if other.record.id == owner.record.id || !other.record.references.iter().any(shared) {
+            let mut record = other.record.clone();
+            record
+                .references
+                .retain(|name| !owned.references.contains(name));
+            record.digests.retain(|name| !owned.digests.contains(name));
+            if record.id == owned.id || record == other.record {
                 continue;
             }
-            let mut record = other.record.clone();
-            record.references.retain(|reference| !shared(reference));
             let config = other.image.config.clone();
             self.put(&Arc::new(Known::new(record, config)))?;
         }

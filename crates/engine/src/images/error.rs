@@ -2,7 +2,7 @@
 
 use super::INTERNAL;
 use super::receive::ReceiveError;
-use model::{Digest, ErrorKind, ImageId, InvalidReference, Platform};
+use model::{Digest, ErrorKind, ImageId, InvalidReference, Platform, Reference};
 use registry::{ClientError, RegistryError, ResolveError};
 use std::sync::Arc;
 use store::{CommitError, ContentError, GcError, LayerError, RecordError, UnpackError};
@@ -155,13 +155,17 @@ impl PullError {
         }
     }
 
-    /// Says what a user can do where no registry can be reached.
+    /// Says what a user can do where the public registry of `reference` cannot be reached.
     #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
+    pub fn hint(&self, reference: &Reference) -> Option<&'static str> {
         let Self::Resolve(error) = self else {
             return None;
         };
-        error.is_unreachable().then_some(
+        // Whoever names a port or an address knows which machine should have answered.
+        let registry = reference.registry();
+        let public = registry.contains('.') && !registry.contains(':');
+        let public = public && registry.parse::<std::net::IpAddr>().is_err();
+        (public && error.is_unreachable()).then_some(
             "without a registry, `berth image bootstrap debian:bookworm` makes a Debian image \
              from this machine's package source",
         )

@@ -15,7 +15,7 @@ use futures_util::future::try_join_all;
 use model::image::{Descriptor, ImageConfig};
 use model::{DiffId, Digest, ImageId, Platform, Reference};
 use registry::{Credentials, Repository, Resolved};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -154,13 +154,9 @@ impl Images {
         for diff_id in diff_ids {
             lease.hold_layer(*diff_id);
         }
-        let layers = diff_ids
-            .iter()
-            .copied()
-            .zip(manifest.layers.iter().cloned());
         Ok(Plan {
             id: ImageId(descriptor.digest),
-            layers: layers.collect(),
+            layers: distinct(diff_ids, &manifest.layers),
             blobs,
             config,
             config_bytes,
@@ -202,7 +198,7 @@ impl Images {
             }
             content.sync()?;
             let mut size_bytes = 0;
-            for diff_id in plan.layers.keys() {
+            for (diff_id, _) in &plan.layers {
                 size_bytes += layers.size_bytes(diff_id)?;
             }
             let digest = plan.resolved.target.digest;
@@ -230,6 +226,12 @@ impl Images {
     }
 }
 
+fn distinct(diff_ids: &[DiffId], layers: &[Descriptor]) -> Vec<(DiffId, Descriptor)> {
+    let mut seen = BTreeSet::new();
+    let pairs = diff_ids.iter().copied().zip(layers.iter().cloned());
+    pairs.filter(|(diff_id, _)| seen.insert(*diff_id)).collect()
+}
+
 /// A pull by digest names nothing, even where a tag is written beside it.
 fn named(reference: &Reference) -> BTreeSet<Reference> {
     let tagged = reference.digest().is_none() && reference.tag().is_some();
@@ -239,8 +241,8 @@ fn named(reference: &Reference) -> BTreeSet<Reference> {
 /// What is to be made of a reference.
 struct Plan {
     id: ImageId,
-    /// Each distinct layer once, with the blob it comes in.
-    layers: BTreeMap<DiffId, Descriptor>,
+    /// Each distinct layer once, with the blob it comes in, bottom first.
+    layers: Vec<(DiffId, Descriptor)>,
     blobs: BTreeSet<Digest>,
     config: ImageConfig,
     config_bytes: Bytes,

@@ -54,24 +54,17 @@ impl ReceiveError {
     }
 }
 
-/// What the receiving thread tells while it works.
-pub(super) trait Report {
-    /// All bytes are here and are those that were asked for.
-    fn verified(&self);
-    /// So many compressed bytes went to the unpacker.
-    fn unpacked(&self, bytes: u64);
-}
-
-/// Takes a layer from the channel, keeps it as a blob and unpacks it.
+/// Takes a layer from the channel, keeps it as a blob and unpacks it. `verified` is called when
+/// all bytes are here and are those that were asked for.
 pub(super) fn receive(
     ingest: Ingest,
     chunks: mpsc::Receiver<Bytes>,
     layers: &Layers,
     diff_id: &DiffId,
-    report: &dyn Report,
+    verified: &dyn Fn(),
 ) -> Result<(), ReceiveError> {
     let writer = layers.begin()?;
-    let mut received = Received::new(ingest, chunks, report)?;
+    let mut received = Received::new(ingest, chunks, verified)?;
     match writer.unpack(&mut received, &UnpackLimits::default()) {
         Ok(unpacked) => {
             received.drain()?;
@@ -108,15 +101,14 @@ struct Received<'a> {
     chunks: mpsc::Receiver<Bytes>,
     current: Bytes,
     failed: Option<IngestError>,
-    read_bytes: u64,
-    report: &'a dyn Report,
+    verified: &'a dyn Fn(),
 }
 
 impl<'a> Received<'a> {
     fn new(
         ingest: Ingest,
         chunks: mpsc::Receiver<Bytes>,
-        report: &'a dyn Report,
+        verified: &'a dyn Fn(),
     ) -> Result<Self, IngestError> {
         let partial = match ingest.offset() {
             0 => None,
@@ -128,8 +120,7 @@ impl<'a> Received<'a> {
             chunks,
             current: Bytes::new(),
             failed: None,
-            read_bytes: 0,
-            report,
+            verified,
         })
     }
 
@@ -146,7 +137,7 @@ impl<'a> Received<'a> {
         // The sender is gone: after the last byte, or because the download failed.
         let committed = self.ingest.take().map_or(Ok(()), Ingest::commit);
         self.keep(committed)?;
-        self.report.verified();
+        (self.verified)();
         Ok(false)
     }
 
@@ -191,7 +182,6 @@ impl Read for Received<'_> {
         if let Some(partial) = &mut self.partial {
             let count = partial.read(buffer)?;
             if count > 0 {
-                self.read_bytes += count as u64;
                 return Ok(count);
             }
             self.partial = None;
@@ -205,8 +195,6 @@ impl Read for Received<'_> {
         let (now, _) = self.current.split_at(count);
         buffer[..count].copy_from_slice(now);
         self.current = self.current.slice(count..);
-        self.read_bytes += count as u64;
-        self.report.unpacked(self.read_bytes);
         Ok(count)
     }
 }

@@ -59,11 +59,11 @@ impl Images {
         let id = found.known().record.id;
         let plan = plan(name, &found, options.force, &users(&id))?;
         let image = Arc::clone(&found.known().image);
-        let mut removed: Vec<Removed> = plan
-            .untag
-            .iter()
-            .map(|reference| Removed::Untagged(reference.familiar()))
-            .collect();
+        // Tags before digests, as docker lists them.
+        let mut names: Vec<&Reference> = plan.untag.iter().collect();
+        names.sort_by_key(|reference| reference.tag().is_none());
+        let untagged = names.iter().map(|name| Removed::Untagged(name.familiar()));
+        let mut removed: Vec<Removed> = untagged.collect();
         if plan.delete {
             removed.extend(self.delete(id).await?.0);
         } else {

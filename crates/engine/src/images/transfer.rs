@@ -9,7 +9,7 @@
 //! ```
 
 use super::progress::LayerState;
-use super::receive::{self, ReceiveError, Report};
+use super::receive::{self, ReceiveError};
 use super::{blocking, joined};
 use bytes::Bytes;
 use model::DiffId;
@@ -195,12 +195,17 @@ impl Run {
             states: Arc::clone(&self.states),
         };
         let (chunks, receiver) = mpsc::channel(CHANNEL_CHUNKS);
-        let report = Shown {
-            states: Arc::clone(&self.states),
-            total_bytes: descriptor.size,
+        let (states, total_bytes) = (Arc::clone(&self.states), descriptor.size);
+        // What is left then is what the unpacker still has in hand.
+        let verified = move || {
+            let state = LayerState::Extracting {
+                current_bytes: total_bytes,
+                total_bytes,
+            };
+            show(&states, state);
         };
         let worker = tokio::task::spawn_blocking(move || {
-            receive::receive(ingest, receiver, &layers, &diff_id, &report)
+            receive::receive(ingest, receiver, &layers, &diff_id, &verified)
         });
         let fed = tokio::select! {
             fed = sender.feed(chunks) => fed.map_err(ReceiveError::from),
@@ -260,35 +265,4 @@ impl Feed {
 
 fn show(states: &watch::Sender<TransferState>, state: LayerState) {
     states.send_replace(TransferState::Running(state));
-}
-
-/// The receiving thread's reports, as states.
-struct Shown {
-    states: Arc<watch::Sender<TransferState>>,
-    total_bytes: u64,
-}
-
-impl Report for Shown {
-    fn verified(&self) {
-        show(&self.states, LayerState::DownloadComplete);
-    }
-
-    fn unpacked(&self, bytes: u64) {
-        // While bytes arrive, how many came is what a user wants to see.
-        self.states.send_if_modified(|state| {
-            let ahead = matches!(
-                state,
-                TransferState::Running(
-                    LayerState::Downloading { .. } | LayerState::Retrying { .. }
-                )
-            );
-            if !ahead {
-                *state = TransferState::Running(LayerState::Extracting {
-                    current_bytes: bytes,
-                    total_bytes: self.total_bytes,
-                });
-            }
-            !ahead
-        });
-    }
 }

@@ -88,7 +88,7 @@ async fn pull(
     let first = match running.next().await {
         Step::Event(event) => Step::Event(event),
         Step::Done(result) => match *result {
-            Err(error) => return Err(api_error(&error)),
+            Err(error) => return Err(api_error(&error, &running.reference)),
             Ok(pulled) => Step::Done(Box::new(Ok(pulled))),
         },
     };
@@ -121,7 +121,10 @@ impl Running {
                 lines.extend(Message::status(format!("Digest: {}", pulled.digest)).line());
                 lines.extend(Message::status(status).line());
             }
-            Err(error) => lines.extend(Message::error(api_error(&error).message()).line()),
+            Err(error) => {
+                let error = api_error(&error, &self.reference);
+                lines.extend(Message::error(error.message()).line());
+            }
         }
         lines
     }
@@ -148,9 +151,9 @@ fn json_stream(body: Body) -> Response {
 }
 
 /// The message and, where there is one, the hint, in one line.
-fn api_error(error: &PullError) -> ApiError {
+fn api_error(error: &PullError, reference: &Reference) -> ApiError {
     let plain = ApiError::from_error(error.kind(), error);
-    match error.hint() {
+    match error.hint(reference) {
         Some(hint) => ApiError::new(error.kind(), format!("{} ({hint})", plain.message())),
         None => plain,
     }
