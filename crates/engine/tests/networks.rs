@@ -13,6 +13,7 @@ use engine::networks::{
 use model::settings::{EndpointSettings, NetworkMode, NetworkSettings, PortMapping};
 use model::{ContainerId, ErrorKind};
 use network::Links;
+use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
@@ -385,6 +386,44 @@ fn the_bridge_and_the_firewall_come_back() {
 }
 
 #[test]
+fn the_bridge_gets_the_address_that_is_asked_for() {
+    in_own_namespace(|| {
+        let addresses = || {
+            let mut links = Links::open().unwrap();
+            let bridge = links.find("berth0").unwrap().unwrap().index;
+            let all = links.addresses().unwrap().into_iter();
+            let own = all.filter(|(link, _)| *link == bridge);
+            own.map(|(_, address)| address.to_string())
+                .collect::<Vec<_>>()
+        };
+        let daemon = Daemon::start(NetworkOptions::default());
+        assert_eq!(addresses(), ["172.17.0.1/16"]);
+        let mut links = Links::open().unwrap();
+        let bridge = links.find("berth0").unwrap().unwrap().index;
+        links
+            .add_address(bridge, "198.51.100.7/24".parse().unwrap())
+            .unwrap();
+        let Daemon {
+            networks,
+            options,
+            _store,
+            root,
+        } = daemon;
+        drop((networks, _store));
+        let options = NetworkOptions {
+            bip: Some("10.9.8.1/24".parse().unwrap()),
+            ..options
+        };
+        let daemon = Daemon::start_on(root, options, &[]);
+        // The user's address stays, ours of before goes.
+        assert_eq!(addresses(), ["198.51.100.7/24", "10.9.8.1/24"]);
+        let attachment = daemon.attach(&id(1), &NetworkSettings::default());
+        assert_eq!(attachment.endpoints[0].ip, Ipv4Addr::new(10, 9, 8, 2));
+        assert_eq!(attachment.endpoints[0].prefix_len, 24);
+    });
+}
+
+#[test]
 fn several_daemons_live_side_by_side() {
     in_own_namespace(|| {
         let second = NetworkOptions {
@@ -489,6 +528,45 @@ fn attach_times_are_shown() {
         times.sort();
         let (median, worst) = (times[25], times[49]);
         println!("attach, runs of 8 ms one after the other: median {median:?}, worst {worst:?}");
+    });
+}
+
+#[test]
+fn many_at_once_get_addresses_and_ports_of_their_own() {
+    in_own_namespace(|| {
+        let daemon = Daemon::start(NetworkOptions::default());
+        let start = Instant::now();
+        let endpoints: Vec<EndpointInfo> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8_u8)
+                .map(|thread| {
+                    let networks = daemon.networks.clone();
+                    scope.spawn(move || {
+                        let settings = publish(20_000, 21_000);
+                        let attach = |n| {
+                            let id = id(thread * 13 + n);
+                            let attached = networks.attach(&request(&id, &settings)).unwrap();
+                            if n % 2 == 0 {
+                                networks.detach(&id);
+                            }
+                            (n % 2 == 1).then(|| attached.endpoints[0].clone())
+                        };
+                        (0..12).filter_map(attach).collect::<Vec<_>>()
+                    })
+                })
+                .collect();
+            threads
+                .into_iter()
+                .flat_map(|t| t.join().unwrap())
+                .collect()
+        });
+        println!("96 attached, 8 at once: {:?}", start.elapsed());
+        let addresses: BTreeSet<_> = endpoints.iter().map(|e| e.ip).collect();
+        let ports: BTreeSet<_> = endpoints.iter().map(|e| e.ports[0].host_port).collect();
+        assert_eq!((addresses.len(), ports.len()), (48, 48));
+        assert_eq!(
+            daemon.networks.inspect("bridge").unwrap().containers.len(),
+            48
+        );
     });
 }
 

@@ -34,8 +34,8 @@ pub(super) fn open(options: NetworkOptions, store: &Store) -> Result<Networks, O
     if options.bridge == NO_BRIDGE {
         networks.retain(|_, network| network.record.name != BRIDGE);
     } else {
-        let record = default_bridge(&options, &records, &mut links, &networks)?;
-        let live = raise(&record, &options, &mut links, &mut plan)?;
+        let (record, outdated) = default_bridge(&options, &records, &mut links, &networks)?;
+        let live = raise(&record, outdated, &options, &mut links, &mut plan)?;
         networks.insert(record.id.clone(), network_of(record, Some(live)));
         network::enable_forwarding().map_err(OpenError::Forwarding)?;
     }
@@ -93,13 +93,14 @@ fn ensure_predefined(
     Ok(())
 }
 
-/// Returns the default bridge's record, made or changed as the options say.
+/// Returns the default bridge's record, made or changed as the options say, and the address that
+/// the bridge had by earlier options.
 fn default_bridge(
     options: &NetworkOptions,
     records: &Records,
     links: &mut Links,
     networks: &BTreeMap<String, Network>,
-) -> Result<NetworkRecord, OpenError> {
+) -> Result<(NetworkRecord, Option<Cidr>), OpenError> {
     if !is_device_name(&options.bridge) {
         return Err(OpenError::BridgeName(options.bridge.clone()));
     }
@@ -118,7 +119,7 @@ fn default_bridge(
     if known.is_none_or(|known| known.record != record) {
         records.put_durable(record::KIND, &record.id, &record)?;
     }
-    Ok(record)
+    Ok((record, kept.filter(|kept| *kept != address)))
 }
 
 /// Chooses the default bridge's subnet: the device's own if it exists and has one, else the first
@@ -159,6 +160,7 @@ fn choose_address(
 /// Makes a network's bridge as its record says, and adds it to the firewall's plan.
 fn raise(
     record: &NetworkRecord,
+    outdated: Option<Cidr>,
     options: &NetworkOptions,
     links: &mut Links,
     plan: &mut FirewallPlan,
@@ -166,9 +168,9 @@ fn raise(
     let bridge = record.bridge.as_ref().expect("callers have set it");
     let made = network::ensure_bridge(links, &bridge.device, bridge.address(), options.mtu)
         .and_then(|index| {
-            // An address of earlier options.
+            // Only our own: the device may be the user's, with other addresses on it.
             for (link, address) in links.addresses()? {
-                if link == index && address != bridge.address() {
+                if link == index && Some(address) == outdated {
                     links.delete_address(index, address)?;
                 }
             }
