@@ -168,6 +168,14 @@ impl Links {
         }
     }
 
+    /// Finds a device's index by name, without waiting for what the kernel does to other devices.
+    ///
+    /// # Errors
+    /// As the kernel answers.
+    pub fn index_of(&self, name: &str) -> io::Result<Option<LinkIndex>> {
+        Ok(self.connection.device_index(name)?.map(LinkIndex))
+    }
+
     /// Lists all devices.
     ///
     /// # Errors
@@ -261,7 +269,7 @@ impl Links {
     pub fn set_hairpin(&mut self, port: &str) -> io::Result<()> {
         const IFLA_PROTINFO: u16 = 12;
         const IFLA_BRPORT_MODE: u16 = 4;
-        let index = self.find(port)?.ok_or(io::ErrorKind::NotFound)?.index;
+        let index = self.index_of(port)?.ok_or(io::ErrorKind::NotFound)?;
         let mut header = link_header(index.0, 0);
         header[0] = AF_BRIDGE;
         let mut message = Message::new(RTM_SETLINK, ACK, &header);

@@ -447,10 +447,7 @@ impl Maker {
         if bridges_are_filtered() {
             self.links.set_hairpin(&host_device)?;
         }
-        let device = inside
-            .find("eth0")?
-            .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?
-            .index;
+        let device = inside.index_of("eth0")?.ok_or(io::ErrorKind::NotFound)?;
         if let Some(Prepared { address, gateway }) = prepared {
             inside.configure(device, None, address, gateway)?;
         }

@@ -81,6 +81,21 @@ impl NetlinkSocket {
             .map(Some)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "netlink message cut off"))
     }
+
+    /// Returns the index of a device in the socket's namespace; none if there is no such device.
+    ///
+    /// Unlike a netlink request it does not wait for the lock that is held while the kernel takes
+    /// devices apart.
+    ///
+    /// # Errors
+    /// As ioctl(2).
+    pub fn device_index(&self, name: &str) -> io::Result<Option<u32>> {
+        match rustix::net::netdevice::name_to_index(&self.fd, name) {
+            Ok(index) => Ok(Some(index)),
+            Err(Errno::NODEV) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
 }
 
 impl AsFd for NetlinkSocket {

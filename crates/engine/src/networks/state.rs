@@ -133,12 +133,12 @@ impl Network {
 impl AddressSource for Shared {
     fn take(&self, bridge: LinkIndex) -> Option<Prepared> {
         let lingering = self.lock().bridge(bridge)?.lingering.clone();
-        // Asked without the lock: the kernel may be busy taking a namespace apart just now.
         let gone = if lingering.is_empty() {
             Vec::new()
         } else {
-            let mut links = Links::open().ok()?;
-            let is_gone = |(_, device): &(Ipv4Addr, String)| matches!(links.find(device), Ok(None));
+            let links = Links::open().ok()?;
+            let is_gone =
+                |(_, device): &(Ipv4Addr, String)| matches!(links.index_of(device), Ok(None));
             lingering.into_iter().filter(is_gone).collect::<Vec<_>>()
         };
         let mut state = self.lock();

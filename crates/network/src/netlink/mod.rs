@@ -69,6 +69,11 @@ impl Connection {
         self.socket.allow_message_size(size_bytes)
     }
 
+    /// Returns the index of a device, without waiting for the kernel's lock.
+    pub(crate) fn device_index(&self, name: &str) -> io::Result<Option<u32>> {
+        self.socket.device_index(name)
+    }
+
     fn exchange(
         &mut self,
         datagram: &mut [u8],
