@@ -8,6 +8,7 @@ mod commands;
 mod failure;
 
 use cli::{Entry, command, group};
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// Every command, in the order of the help text.
@@ -22,5 +23,9 @@ const COMMANDS: &[Entry] = &[
 ];
 
 fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if arguments.first().is_some_and(|role| role == "shim") {
+        return runtime::shim::main(&arguments[1..]);
+    }
     cli::run(COMMANDS, std::env::args_os())
 }
