@@ -100,10 +100,35 @@ impl Entry {
 fn build<V: Verb>(command: Command) -> Command {
     // The derived `about` would be the doc comment of the argument struct.
     let about = command.get_about().cloned();
-    let command = V::shape(V::augment_args(command));
+    let command = go_booleans(V::shape(V::augment_args(command)));
     match about {
         Some(about) => command.about(about),
         None => command,
+    }
+}
+
+/// Lets switches be written as Go's flags have them, too: `--rm=false`, `--sig-proxy=0`.
+pub(crate) fn go_booleans(command: Command) -> Command {
+    command.mut_args(|arg| {
+        if !matches!(arg.get_action(), ArgAction::SetTrue) {
+            return arg;
+        }
+        arg.action(ArgAction::Set)
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
+            .default_value("false")
+            .value_name("BOOL")
+            .value_parser(go_boolean)
+            .hide_default_value(true)
+    })
+}
+
+fn go_boolean(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("expected true or false"),
     }
 }
 
@@ -120,7 +145,7 @@ pub(crate) fn root(entries: &[Entry]) -> Command {
         .disable_version_flag(true)
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .disable_help_subcommand(false)
+        .args_override_self(true)
         .arg(
             Arg::new("host")
                 .short('H')

@@ -3,9 +3,19 @@
 //! One binary plays every role. The hidden roles are looked at before the command line is built,
 //! because a container's start executes them; then come the commands, one file each.
 
+mod autostart;
 mod cli;
 mod commands;
+mod context;
+mod detach_keys;
+mod exit_watch;
 mod failure;
+mod flags;
+mod progress;
+mod session;
+mod signals;
+mod terminal;
+mod trace;
 
 use cli::{Entry, command, group};
 use std::ffi::OsString;
@@ -13,6 +23,9 @@ use std::process::ExitCode;
 
 /// Every command, in the order of the help text.
 const COMMANDS: &[Entry] = &[
+    command::<commands::run::Args>("run", "Create and run a container"),
+    command::<commands::create::Args>("create", "Create a container without starting it"),
+    command::<commands::pull::Args>("pull", "Download an image from a registry"),
     command::<commands::daemon::Args>("daemon", "Run the daemon"),
     group(
         "completion",
@@ -23,9 +36,11 @@ const COMMANDS: &[Entry] = &[
 ];
 
 fn main() -> ExitCode {
-    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    if arguments.first().is_some_and(|role| role == "shim") {
-        return runtime::shim::main(&arguments[1..]);
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let rest = arguments.get(2..).unwrap_or_default();
+    match arguments.get(1).and_then(|role| role.to_str()) {
+        Some("shim") => runtime::shim::main(rest),
+        Some(autostart::ROLE) => autostart::become_daemon(),
+        _ => cli::run(COMMANDS, arguments.into_iter()),
     }
-    cli::run(COMMANDS, std::env::args_os())
 }
