@@ -29,10 +29,25 @@ pub fn drain_signals(fd: BorrowedFd<'_>) {
     while unsafe { libc::read(fd.as_raw_fd(), info.as_mut_ptr().cast(), info.len()) } > 0 {}
 }
 
-/// Gives freed heap pages back to the kernel.
-pub fn trim_heap() {
+/// How much of the stack below the caller is given back: more than anything here uses, and less
+/// than the gap that the kernel keeps below a stack, so that nothing else can lie there.
+const STACK_BYTES: usize = 1 << 20;
+/// What stays: the frames of this function and of the call that it makes.
+const STACK_KEPT_BYTES: usize = 16 << 10;
+
+/// Gives freed heap pages, and stack pages that no frame uses any more, back to the kernel. For
+/// the main thread of a program that has no other.
+pub fn give_back_memory() {
     // SAFETY: has no precondition.
     unsafe { libc::malloc_trim(0) };
+    let here = 0_u8;
+    let page = rustix::param::page_size();
+    let end = ((&raw const here).addr() - STACK_KEPT_BYTES) & !(page - 1);
+    let start = ptr::without_provenance_mut(end - STACK_BYTES);
+    // Where the stack has not grown yet the range is not mapped, which is an error for that part.
+    // SAFETY: the range lies below every live frame and its red zone, in the main thread's stack or
+    // in the gap below it; no signal handler runs on this stack.
+    unsafe { libc::madvise(start, STACK_BYTES, libc::MADV_DONTNEED) };
 }
 
 /// Ignores a signal in this process (and, until it resets them, in programs that it executes).

@@ -76,7 +76,7 @@ fn run(arguments: &[OsString]) -> io::Result<()> {
     };
     let mut server = Server::new(signals, control, blank);
     server.tell(event);
-    sys::poll::trim_heap();
+    sys::poll::give_back_memory();
     server.run()
 }
 

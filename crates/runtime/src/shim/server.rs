@@ -293,7 +293,7 @@ impl Server {
             }
             if launching {
                 // The launch's document and the start's own needs were the largest by far.
-                sys::poll::trim_heap();
+                sys::poll::give_back_memory();
             }
         }
     }
@@ -386,7 +386,7 @@ impl Server {
         match start::exec(&target, &command) {
             Ok(started) => {
                 let outcome = self.started(Some(command.exec), started, &command.attach, fds);
-                sys::poll::trim_heap();
+                sys::poll::give_back_memory();
                 outcome
             }
             Err(error) => Outcome::LaunchFailed(error),
