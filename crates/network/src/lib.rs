@@ -29,5 +29,6 @@ pub use link::{
 };
 pub use namespaces::{
     AddressSource, NamespaceOptions, NamespacePool, Prepared, ReadyEndpoint, ReadyNamespace,
+    is_host_device_name,
 };
 pub use ports::{BindError, HeldPort, ephemeral_range};

@@ -26,6 +26,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// How the host's ends begin, as docker's do.
+const HOST_DEVICE_PREFIX: &str = "veth";
 /// The thread lets a start finish before it competes with it for processors and kernel locks.
 const QUIET: Duration = Duration::from_millis(8);
 /// No start waits longer than this for a namespace that cannot be made.
@@ -267,6 +269,13 @@ impl Stock {
     }
 }
 
+/// Tells whether a device's name is of the sort that the pool gives to the host's ends.
+#[must_use]
+pub fn is_host_device_name(name: &str) -> bool {
+    let digits = name.strip_prefix(HOST_DEVICE_PREFIX).unwrap_or_default();
+    digits.len() == 7 && digits.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
 /// Tells whether `br_netfilter` hands bridged packets to the firewall. What a container sends to its
 /// own published port is then turned around by the bridge itself, at the port that it came from.
 fn bridges_are_filtered() -> bool {
@@ -464,6 +473,6 @@ impl Maker {
         self.made += 1;
         // Spread by an odd multiplier, so that several daemons do not walk the same names.
         let mixed = (self.seed ^ self.made).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        format!("veth{:07x}", mixed >> 36)
+        format!("{HOST_DEVICE_PREFIX}{:07x}", mixed >> 36)
     }
 }

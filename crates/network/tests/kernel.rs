@@ -530,7 +530,15 @@ fn links_end_with_their_namespace() {
         assert_eq!(veths(), 5);
         let bridge = Links::open().unwrap().find("br0").unwrap().unwrap();
         assert_eq!(bridge.mac.unwrap().to_string(), "02:42:ac:11:00:01");
-        assert_eq!(host.pool.host_devices().len(), 2);
+        let devices = host.pool.host_devices();
+        assert_eq!(devices.len(), 2);
+        assert!(
+            devices
+                .iter()
+                .all(|name| network::is_host_device_name(name)),
+            "{devices:?}"
+        );
+        assert!(!network::is_host_device_name("veth-mine"));
         drop(taken);
         drop(host.pool);
         let deadline = Instant::now() + SOON;

@@ -252,7 +252,7 @@ fn sweep(bridge: network::LinkIndex, adopted: &BTreeSet<String>) -> io::Result<(
     for link in links.list()? {
         let stale = link.master == Some(bridge)
             && link.kind == "veth"
-            && link.name.starts_with("veth")
+            && network::is_host_device_name(&link.name)
             && !adopted.contains(&link.name);
         if stale {
             links.delete(link.index)?;
