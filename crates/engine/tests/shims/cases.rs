@@ -5,7 +5,9 @@ use engine::shims::{
     Adopted, ExecStart, ExitRecord, IoSettings, LogTarget, Shim, ShimError, Shims,
 };
 use model::Signal;
+use runtime::seccomp::{Architecture, compile, default_policy};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -37,6 +39,8 @@ pub(crate) fn all() -> Vec<(&'static str, Case)> {
         the_pool_is_filled_and_emptied,
         a_leaked_holder_does_not_hold_up_the_exit,
         logs_are_rotated,
+        the_default_policy_holds_inside,
+        a_shared_process_namespace_is_cleared,
         it_is_fast_and_small,
     ]
 }
@@ -432,6 +436,37 @@ async fn logs_are_rotated(fixture: &Fixture) {
     assert_eq!(sizes.len(), 3);
     assert!(sizes.iter().all(|size| *size < 10_200));
     assert!(logged(&place.log, "stdout").ends_with("1000\n"));
+}
+
+async fn the_default_policy_holds_inside(fixture: &Fixture) {
+    let (shims, place) = (fixture.shims(0), fixture.place());
+    let script = "grep Seccomp: /proc/self/status; unshare -U true; echo user namespace: $?; \
+                  echo works | cat";
+    let mut request = fixture.request(&place, &["sh", "-c", script]);
+    let policy = default_policy(Architecture::NATIVE, &BTreeSet::new());
+    request.launch.seccomp = Some(compile(&policy).unwrap());
+    let (mut client, attachment) = Client::connect(false, "");
+    request.attach.push(attachment);
+    shims.launch(&place.id, request).await.unwrap();
+    let (out, err) = client.frames().await;
+    assert_eq!(out, "Seccomp:\t2\nuser namespace: 1\nworks\n");
+    assert!(err.contains("Operation not permitted"), "{err}");
+}
+
+/// What an init process leaves behind in the host's process namespace ends with it, and is reaped.
+async fn a_shared_process_namespace_is_cleared(fixture: &Fixture) {
+    let (shims, place) = (fixture.shims(1), fixture.place());
+    filled(&shims, 1).await;
+    let script = "(sleep 1000 & sleep 1001 >/dev/null 2>&1 &) ; exit 4";
+    let mut request = fixture.request(&place, &["sh", "-c", script]);
+    let mut spec = serde_json::to_value(&request.launch.spec).unwrap();
+    let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|namespace| namespace["type"] != "pid");
+    request.launch.spec = serde_json::from_value(spec).unwrap();
+    let shim = shims.launch(&place.id, request).await.unwrap();
+    assert_eq!(shims.ready(), 1, "a ready one does not fit");
+    assert_eq!(ended(shim.exit()).await.exit_code, 4);
+    // That nothing is left the fixture checks.
 }
 
 /// Bounds with much room, so that only a mistake breaks them; the figures are printed.

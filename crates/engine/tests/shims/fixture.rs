@@ -17,9 +17,9 @@ use tokio::net::UnixStream;
 
 static FIXTURES: AtomicU32 = AtomicU32::new(0);
 
-const APPLETS: [&str; 14] = [
-    "sh", "true", "cat", "echo", "sleep", "stty", "head", "tr", "yes", "kill", "wc", "printf",
-    "seq", "unshare",
+const APPLETS: [&str; 15] = [
+    "sh", "grep", "true", "cat", "echo", "sleep", "stty", "head", "tr", "yes", "kill", "wc",
+    "printf", "seq", "unshare",
 ];
 
 /// What one test has.
