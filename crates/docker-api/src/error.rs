@@ -5,7 +5,6 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use model::ErrorKind;
 use std::error::Error;
-use std::fmt::Write;
 
 /// A failure as the API answers it: a status and `{"message": …}`.
 #[derive(Debug)]
@@ -29,8 +28,12 @@ impl ApiError {
         let mut message = error.to_string();
         let mut source = error.source();
         while let Some(cause) = source {
-            // Writing to a String cannot fail.
-            let _infallible = write!(message, ": {cause}");
+            // A layer that gives its cause in its own words has said it already.
+            let cause_text = cause.to_string();
+            if !message.contains(&cause_text) {
+                message.push_str(": ");
+                message.push_str(&cause_text);
+            }
             source = cause.source();
         }
         Self { kind, message }

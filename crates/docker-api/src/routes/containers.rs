@@ -378,12 +378,7 @@ async fn wait(
 
 async fn wait_body(waited: Waited) -> Result<Bytes, std::convert::Infallible> {
     let view = waited.view().await;
-    let mut json = json!({ "StatusCode": view.state.exit_code });
-    if !view.state.error.is_empty()
-        && let Some(json) = json.as_object_mut()
-    {
-        json.insert("Error".to_owned(), json!({ "Message": view.state.error }));
-    }
+    let json = json!({ "StatusCode": view.state.exit_code });
     Ok(format!("{json}\n").into())
 }
 
