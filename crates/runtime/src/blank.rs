@@ -740,11 +740,8 @@ impl Created {
     }
 
     /// Leaves the process waiting for its start by another process.
-    #[expect(dead_code, reason = "for the OCI command line")]
-    pub(crate) fn detach(self) -> i32 {
-        let pid = self.child.pid;
-        drop(self.child.keep());
-        pid
+    pub(crate) fn detach(self) -> OwnedFd {
+        self.child.keep()
     }
 
     /// The channel closes at the execution, and not before.

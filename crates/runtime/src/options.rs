@@ -128,7 +128,6 @@ pub(crate) fn propagation_word(word: &str) -> Option<(u64, bool)> {
 }
 
 /// Every word with a meaning of its own, for `features`.
-#[cfg_attr(not(test), expect(dead_code, reason = "for the OCI command line"))]
 pub(crate) const WORDS: &[&str] = &[
     "async",
     "atime",

@@ -35,6 +35,7 @@ use crate::{
     plan::{Plan, Wait},
     recorder::Recorder,
 };
+pub(crate) use mounts::clone_tree;
 pub(crate) use program::{Program, Streams};
 
 /// Runs in the forked process until it executes the program; returns only to end the process.
