@@ -12,6 +12,7 @@ mod exit_watch;
 mod failure;
 mod flags;
 mod progress;
+mod roles;
 mod session;
 mod signals;
 mod terminal;
@@ -37,10 +38,8 @@ const COMMANDS: &[Entry] = &[
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    let rest = arguments.get(2..).unwrap_or_default();
-    match arguments.get(1).and_then(|role| role.to_str()) {
-        Some("shim") => runtime::shim::main(rest),
-        Some(autostart::ROLE) => autostart::become_daemon(),
-        _ => cli::run(COMMANDS, arguments.into_iter()),
+    if let Some(status) = roles::play(&arguments) {
+        return status;
     }
+    cli::run(COMMANDS, arguments.into_iter())
 }

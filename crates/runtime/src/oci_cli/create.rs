@@ -270,7 +270,6 @@ impl Creation<'_> {
             return HookLists::default();
         };
         let list = |hooks: &Option<Vec<Hook>>| hooks.clone().unwrap_or_default();
-        #[expect(deprecated, reason = "documents still have prestart hooks")]
         let prestart = list(hooks.prestart());
         HookLists {
             prestart,

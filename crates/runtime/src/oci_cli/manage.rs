@@ -42,7 +42,7 @@ pub(super) fn kill(context: &Context, words: &[String]) -> Outcome {
     let signal: Signal = name
         .parse()
         .map_err(|_| format!("unknown signal {name:?}"))?;
-    let number = i32::from(signal.number());
+    let number = signal.number();
     if all {
         let cgroup = record.cgroup()?;
         let pids = cgroup.procs().unwrap_or_default();
