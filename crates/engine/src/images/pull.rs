@@ -16,6 +16,7 @@ use model::image::{Descriptor, ImageConfig};
 use model::{DiffId, Digest, ImageId, Platform, Reference};
 use registry::{Credentials, Repository, Resolved};
 use std::collections::BTreeSet;
+use std::mem::discriminant;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,7 +70,10 @@ impl Images {
             };
             self.pull_layer(wanted, progress.clone())
         });
-        try_join_all(transfers).await?;
+        if let Err(error) = try_join_all(transfers).await {
+            self.0.transfers.settle().await;
+            return Err(error);
+        }
         let pulled = self.record(reference.clone(), plan).await;
         drop(lease);
         if let Ok(pulled) = &pulled {
@@ -305,6 +309,7 @@ impl Reporter {
             };
             self.tell_passed(told, stage).await;
             let Some(state) = now else { return Ok(()) };
+            let kind = discriminant(&state);
             self.tell(state).await;
             told = stage;
             if states.changed().await.is_err() {
@@ -313,8 +318,8 @@ impl Reporter {
             let counts = matches!(stage, Stage::Downloading | Stage::Extracting);
             if counts {
                 // Not every chunk is worth a line; the end of the stage is, at once.
-                let moved_on = states.wait_for(|state| match state {
-                    TransferState::Running(state) => Stage::of(state) != stage,
+                let moved_on = states.wait_for(|now| match now {
+                    TransferState::Running(now) => discriminant(now) != kind,
                     TransferState::Done(_) => true,
                 });
                 let _waited = tokio::time::timeout(REPORT_INTERVAL, moved_on)

@@ -7,6 +7,7 @@
 //! Runs on a thread that may block. The channel is short, so a slow disk slows the network.
 
 use bytes::Bytes;
+use model::image::Descriptor;
 use model::{DiffId, Digest};
 use registry::RegistryError;
 use std::io::{self, Read};
@@ -58,13 +59,14 @@ impl ReceiveError {
 /// all bytes are here and are those that were asked for.
 pub(super) fn receive(
     ingest: Ingest,
+    descriptor: &Descriptor,
     chunks: mpsc::Receiver<Bytes>,
     layers: &Layers,
     diff_id: &DiffId,
     verified: &dyn Fn(),
 ) -> Result<(), ReceiveError> {
     let writer = layers.begin()?;
-    let mut received = Received::new(ingest, chunks, verified)?;
+    let mut received = Received::new(ingest, descriptor, chunks, verified)?;
     match writer.unpack(&mut received, &UnpackLimits::default()) {
         Ok(unpacked) => {
             received.drain()?;
@@ -97,6 +99,7 @@ pub(super) fn unpack_kept(
 struct Received<'a> {
     /// None once the blob is committed, or refused.
     ingest: Option<Ingest>,
+    descriptor: &'a Descriptor,
     partial: Option<io::Take<std::fs::File>>,
     chunks: mpsc::Receiver<Bytes>,
     current: Bytes,
@@ -107,6 +110,7 @@ struct Received<'a> {
 impl<'a> Received<'a> {
     fn new(
         ingest: Ingest,
+        descriptor: &'a Descriptor,
         chunks: mpsc::Receiver<Bytes>,
         verified: &'a dyn Fn(),
     ) -> Result<Self, IngestError> {
@@ -116,6 +120,7 @@ impl<'a> Received<'a> {
         };
         Ok(Self {
             ingest: Some(ingest),
+            descriptor,
             partial,
             chunks,
             current: Bytes::new(),
@@ -135,7 +140,10 @@ impl<'a> Received<'a> {
             return self.keep(written).map(|()| true);
         }
         // The sender is gone: after the last byte, or because the download failed.
-        let committed = self.ingest.take().map_or(Ok(()), Ingest::commit);
+        let committed = match self.ingest.take() {
+            Some(ingest) => finish(ingest, self.descriptor),
+            None => Ok(()),
+        };
         self.keep(committed)?;
         (self.verified)();
         Ok(false)
@@ -175,6 +183,19 @@ impl<'a> Received<'a> {
             Ok(()) | Err(_) => error.into(),
         }
     }
+}
+
+/// Commits a blob. Of one that never began, not even an empty file stays.
+fn finish(ingest: Ingest, descriptor: &Descriptor) -> Result<(), IngestError> {
+    if ingest.offset() > 0 || descriptor.size == 0 {
+        return ingest.commit();
+    }
+    ingest.discard()?;
+    Err(IngestError::TooShort {
+        digest: descriptor.digest,
+        expected: descriptor.size,
+        actual: 0,
+    })
 }
 
 impl Read for Received<'_> {

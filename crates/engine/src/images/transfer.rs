@@ -109,6 +109,27 @@ impl Transfers {
         drop(tokio::spawn(run.finish(before)));
         transfer
     }
+
+    /// Waits until transfers that nobody wants any more have ended, so that who hears of a failed
+    /// pull finds nothing of it still at work.
+    pub(super) async fn settle(&self) {
+        let abandoned: Vec<_> = {
+            let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            let gone = running
+                .values()
+                .filter(|slot| slot.transfer.strong_count() == 0);
+            gone.map(|slot| slot.states.clone()).collect()
+        };
+        for mut states in abandoned {
+            ended(&mut states).await;
+        }
+    }
+}
+
+/// Waits for the end of a transfer. An error means that its task is gone, which is as good.
+async fn ended(states: &mut watch::Receiver<TransferState>) {
+    let done = |state: &TransferState| matches!(state, TransferState::Done(_));
+    let _ended = states.wait_for(done).await.is_ok();
 }
 
 fn is_done(states: &watch::Receiver<TransferState>) -> bool {
@@ -135,11 +156,7 @@ impl Run {
         before: Option<watch::Receiver<TransferState>>,
     ) -> Result<(), ReceiveError> {
         if let Some(mut before) = before {
-            // An error means that its task is gone, which is as good.
-            let _ended = before
-                .wait_for(|state| matches!(state, TransferState::Done(_)))
-                .await
-                .is_ok();
+            ended(&mut before).await;
         }
         let _permit = tokio::select! {
             // The semaphore is never closed.
@@ -205,7 +222,7 @@ impl Run {
             show(&states, state);
         };
         let worker = tokio::task::spawn_blocking(move || {
-            receive::receive(ingest, receiver, &layers, &diff_id, &verified)
+            receive::receive(ingest, &descriptor, receiver, &layers, &diff_id, &verified)
         });
         let fed = tokio::select! {
             fed = sender.feed(chunks) => fed.map_err(ReceiveError::from),
