@@ -16,6 +16,10 @@ pub(crate) fn play(args: &[OsString]) -> Option<ExitCode> {
     if name.as_encoded_bytes().starts_with(b"berth-runtime") {
         return Some(code(runtime::oci_cli::main(rest)));
     }
+    // How a container that was made with `--init` executes it.
+    if name == "docker-init" {
+        return Some(code(runtime::init_role::main(rest)));
+    }
     let (role, rest) = rest.split_first()?;
     if role == OsStr::new("runtime") {
         Some(code(runtime::oci_cli::main(rest)))

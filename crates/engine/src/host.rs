@@ -51,6 +51,12 @@ impl Host {
     }
 }
 
+/// Returns where a program really lies: a magic link such as `/proc/self/exe` would mean another
+/// program to whoever opens it.
+pub(crate) fn program(exe: &Path) -> PathBuf {
+    std::fs::read_link(exe).unwrap_or_else(|_| exe.to_owned())
+}
+
 /// Returns the host's name.
 pub(crate) fn hostname() -> String {
     let name = rustix::system::uname();

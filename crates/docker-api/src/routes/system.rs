@@ -269,7 +269,17 @@ async fn disk_usage(State(state): State<AppState>) -> Result<Json<Value>, ApiErr
         .volumes()
         .list()?
         .iter()
-        .map(|volume| super::volumes::json(engine, volume))
+        .map(|volume| {
+            let uses = |view: &&Arc<View>| view.definition.uses_volume(&volume.name);
+            let references = views.iter().filter(uses).count();
+            let mut json = super::volumes::json(engine, volume);
+            if let Some(json) = json.as_object_mut() {
+                let size_bytes = engine.volumes().size_bytes(&volume.name);
+                let usage = json!({ "RefCount": references, "Size": size_bytes });
+                json.insert("UsageData".to_owned(), usage);
+            }
+            json
+        })
         .collect();
     Ok(Json(json!({
         "LayersSize": layers_bytes,

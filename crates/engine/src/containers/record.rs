@@ -49,6 +49,17 @@ pub struct Definition {
     pub stop_signal: Signal,
 }
 
+impl Definition {
+    /// True if a volume is mounted in it.
+    #[must_use]
+    pub fn uses_volume(&self, volume: &str) -> bool {
+        self.mounts.iter().any(|mount| match &mount.source {
+            MountPointSource::Volume { name, .. } => name == volume,
+            MountPointSource::Bind { .. } | MountPointSource::Tmpfs { .. } => false,
+        })
+    }
+}
+
 /// What a container keeps of its image, so that it outlives a retagged one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageFacts {

@@ -83,7 +83,7 @@ async fn try_launch(
         block_devices: &block_devices,
         join: &join,
         cgroup_path: crate::cgroups::path(context, id),
-        init_binary: context.options.exe.clone(),
+        init_binary: host::program(&context.options.exe),
         host: &host_facts,
     })?;
     let seccomp = seccomp::filter(context, &settings.security, &spec)?;

@@ -156,6 +156,23 @@ impl Volumes {
         Ok(self.records.remove(KIND, name)?)
     }
 
+    /// Adds up the bytes of a volume's files. Reads the whole tree.
+    #[must_use]
+    pub fn size_bytes(&self, name: &str) -> u64 {
+        let mut directories = vec![self.path(name)];
+        let mut size_bytes = 0;
+        while let Some(directory) = directories.pop() {
+            for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+                match entry.metadata() {
+                    Ok(metadata) if metadata.is_dir() => directories.push(entry.path()),
+                    Ok(metadata) => size_bytes += metadata.len(),
+                    Err(_) => {}
+                }
+            }
+        }
+        size_bytes
+    }
+
     /// Fills an empty volume with what the image has at `target`.
     ///
     /// # Errors
