@@ -19,6 +19,9 @@ pub enum ImagesOpenError {
     /// Left-overs cannot be cleared away.
     #[error("cannot clear away what pulls left")]
     Collect(#[from] GcError),
+    /// Old partial downloads cannot be cleared away.
+    #[error("cannot clear away partial downloads")]
+    Partial(#[from] ContentError),
 }
 
 impl ImagesOpenError {

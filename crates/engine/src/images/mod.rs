@@ -44,6 +44,7 @@ pub use registry::{Credentials, RegistryError, ResolveError, Secret};
 use registry::{RegistryClient, RegistryOptions};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 use store::{Live, Store, Swept};
 use tokio::task::JoinError;
 use transfer::Transfers;
@@ -80,6 +81,10 @@ impl Images {
             events,
         }));
         images.collect()?;
+        let before = SystemTime::now().checked_sub(PARTIAL_AGE_MAX);
+        if let Some(before) = before {
+            store.content().sweep_ingests(before)?;
+        }
         Ok(images)
     }
 
@@ -103,6 +108,9 @@ impl Images {
         })
     }
 }
+
+/// How long a partial download is kept for a pull that goes on with it.
+const PARTIAL_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// An image's labels go along with its events.
 type Labels = BTreeMap<String, String>;

@@ -19,6 +19,7 @@ use std::collections::BTreeSet;
 use std::mem::discriminant;
 use std::sync::Arc;
 use std::time::Duration;
+use tracing::{Instrument, Span};
 
 /// Layers of one image; docker's bound.
 const LAYERS_MAX: usize = 125;
@@ -55,10 +56,20 @@ impl Images {
             return Ok(current);
         }
         let wanted = platform.clone().unwrap_or_else(Platform::host);
-        let resolved = repository.resolve(&wanted).await?;
+        let resolving = repository.resolve(&wanted);
+        let resolved = resolving
+            .instrument(step(
+                "registry",
+                "resolve the manifest",
+                &reference.familiar(),
+            ))
+            .await?;
         tell_resolved(progress, reference).await;
         let lease = self.0.store.lease();
-        let plan = self.plan(&repository, resolved, &lease).await?;
+        let planning = self.plan(&repository, resolved, &lease);
+        let plan = planning
+            .instrument(step("registry", "fetch the config", &reference.familiar()))
+            .await?;
         if let Some(wanted) = platform {
             plan.check_platform(reference, &wanted)?;
         }
@@ -68,13 +79,25 @@ impl Images {
                 descriptor: descriptor.clone(),
                 repository: repository.clone(),
             };
-            self.pull_layer(wanted, progress.clone())
+            let detail = format!("{} ({} bytes)", descriptor.digest.short(), descriptor.size);
+            self.pull_layer(wanted, progress.clone()).instrument(step(
+                "registry",
+                "fetch and unpack a layer",
+                &detail,
+            ))
         });
         if let Err(error) = try_join_all(transfers).await {
             self.0.transfers.settle().await;
             return Err(error);
         }
-        let pulled = self.record(reference.clone(), plan).await;
+        let pulled = self
+            .record(reference.clone(), plan)
+            .instrument(step(
+                "daemon",
+                "sync and record the image",
+                &reference.familiar(),
+            ))
+            .await;
         drop(lease);
         if let Ok(pulled) = &pulled {
             let labels = &pulled.image.config.config.labels;
@@ -269,6 +292,11 @@ impl Plan {
             wanted: Box::new(wanted.clone()),
         })
     }
+}
+
+/// A step of `run --trace`.
+fn step(actor: &str, name: &str, detail: &str) -> Span {
+    tracing::info_span!(target: "berth::step", "step", actor, step = name, detail)
 }
 
 /// Nobody listening is fine: a pull without a reader is a pull.

@@ -20,6 +20,7 @@ use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 /// Events between a pull and its body: enough for a burst of small layers.
 const EVENTS: usize = 64;
@@ -80,8 +81,10 @@ async fn pull(
     let credentials = auth::from_headers(headers);
     let (sender, events) = mpsc::channel(EVENTS);
     let (images, wanted) = (images.clone(), reference.clone());
+    let pull = async move { images.pull(&wanted, platform, credentials, &sender).await };
     let mut running = Running {
-        pull: Box::pin(async move { images.pull(&wanted, platform, credentials, &sender).await }),
+        // The body outlives the handler; its steps still belong to this request.
+        pull: Box::pin(pull.in_current_span()),
         events,
         reference,
     };
