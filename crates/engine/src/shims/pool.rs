@@ -220,6 +220,7 @@ impl Inner {
         rustix::io::ioctl_fionbio(&ours, true).map_err(|error| ShimError::Spawn(error.into()))?;
         let mut command = Command::new(&self.options.exe);
         command
+            .arg0("berth") // not the path of the magic link, for whoever lists processes
             .arg("shim")
             .env_clear()
             .stdin(Stdio::from(theirs))

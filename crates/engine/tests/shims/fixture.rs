@@ -114,6 +114,10 @@ impl Fixture {
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
         println!("left behind: {left}");
+        // Told once is enough: the next test and the machine shall not suffer from it.
+        let parent = Cgroup::at(Path::new(&self.cgroups)).unwrap();
+        let ended = parent.kill().and_then(|()| parent.remove());
+        println!("ended: {ended:?}");
         false
     }
 
