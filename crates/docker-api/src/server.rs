@@ -5,6 +5,7 @@ use crate::{AppState, routes, version};
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use engine::Traces;
 use http::{HeaderValue, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -14,10 +15,12 @@ use std::pin::pin;
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
+use tracing::Instrument;
 
 /// Accepts and serves until `shutdown` resolves. Requests in flight are finished; connections
 /// that were upgraded are no longer ours and stay.
 pub async fn serve(listener: UnixListener, state: AppState, shutdown: impl Future<Output = ()>) {
+    let traces = state.engine.traces().clone();
     let router = routes::router(state);
     let connections = TaskTracker::new();
     let stop = tokio_util::sync::CancellationToken::new();
@@ -29,7 +32,11 @@ pub async fn serve(listener: UnixListener, state: AppState, shutdown: impl Futur
         };
         match accepted {
             Ok((stream, _)) => {
-                connections.spawn(connection(stream, router.clone(), stop.clone()));
+                let serving = Serving {
+                    router: router.clone(),
+                    traces: traces.clone(),
+                };
+                connections.spawn(connection(stream, serving, stop.clone()));
             }
             // Out of descriptors or a client that is gone already: neither ends the daemon.
             Err(error) => {
@@ -42,8 +49,12 @@ pub async fn serve(listener: UnixListener, state: AppState, shutdown: impl Futur
     connections.close();
 }
 
-async fn connection(stream: UnixStream, router: Router, stop: tokio_util::sync::CancellationToken) {
-    let service = hyper::service::service_fn(move |request| answer(router.clone(), request));
+async fn connection(
+    stream: UnixStream,
+    serving: Serving,
+    stop: tokio_util::sync::CancellationToken,
+) {
+    let service = hyper::service::service_fn(move |request| traced(serving.clone(), request));
     let serving = http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
@@ -58,6 +69,28 @@ async fn connection(stream: UnixStream, router: Router, stop: tokio_util::sync::
     if let Err(error) = served {
         tracing::debug!(%error, "connection ended");
     }
+}
+
+/// What answers requests.
+#[derive(Clone)]
+struct Serving {
+    router: Router,
+    traces: Traces,
+}
+
+/// Answers within the span of a trace, if the client asks for one.
+async fn traced(serving: Serving, request: Request<Incoming>) -> Result<Response, Infallible> {
+    let header = request.headers().get("Berth-Trace");
+    let id = header.and_then(|id| Traces::parse_id(id.to_str().ok()?));
+    let Some(id) = id.map(str::to_owned) else {
+        return answer(serving.router, request).await;
+    };
+    let _active = serving.traces.enter(&id);
+    let step = format!("{} {}", request.method(), request.uri().path());
+    let span = tracing::info_span!(
+        target: "berth::step", "request", trace = id, actor = "daemon", step
+    );
+    answer(serving.router, request).instrument(span).await
 }
 
 async fn answer(router: Router, request: Request<Incoming>) -> Result<Response, Infallible> {

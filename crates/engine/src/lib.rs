@@ -23,11 +23,13 @@ mod random;
 mod seccomp;
 pub mod shims;
 mod system;
+mod traces;
 pub mod volumes;
 
 pub use events::{Event, Events};
 pub use options::EngineOptions;
 pub use system::{Machine, System};
+pub use traces::{Traced, Traces};
 
 use containers::Containers;
 use execs::Execs;
@@ -174,6 +176,12 @@ impl Engine {
     #[must_use]
     pub fn events(&self) -> &Events {
         &self.context.events
+    }
+
+    /// Steps of traced requests.
+    #[must_use]
+    pub fn traces(&self) -> &Traces {
+        &self.context.options.traces
     }
 
     /// The machine.

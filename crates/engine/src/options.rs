@@ -1,7 +1,7 @@
 //! What the daemon's flags and `daemon.json` say to the engine, parsed.
 
-use crate::OpenError;
 use crate::networks::NetworkOptions;
+use crate::{OpenError, Traces};
 use model::ipam::{AddressPool, Cidr};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -35,6 +35,8 @@ pub struct EngineOptions {
     pub dns_options: Vec<String>,
     /// How many shims and network namespaces are kept ready.
     pub pool_size: usize,
+    /// Where the steps of traced requests are collected.
+    pub traces: Traces,
 }
 
 impl EngineOptions {
@@ -55,6 +57,7 @@ impl EngineOptions {
             dns_search: Vec::new(),
             dns_options: Vec::new(),
             pool_size: 2,
+            traces: Traces::default(),
         }
     }
 }

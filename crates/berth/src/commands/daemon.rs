@@ -6,6 +6,8 @@
 
 #![expect(clippy::doc_markdown, reason = "doc comments of flags are help text")]
 
+mod steps;
+
 use docker_api::AppState;
 use engine::{Engine, EngineOptions};
 use serde::Deserialize;
@@ -23,6 +25,9 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 const DEFAULT_CONFIG: &str = "/etc/berth/daemon.json";
 /// How long requests in flight may take to end after SIGTERM.
@@ -180,7 +185,7 @@ struct Settings {
 pub(crate) fn run(args: Args) -> Result<ExitCode, DaemonError> {
     let config = read_config(&args.config_file)?;
     let settings = merge(args, config)?;
-    log_to_stderr(&settings.log_level)?;
+    log_to_stderr(&settings.log_level, settings.engine.traces.clone())?;
     for root in [&settings.engine.data_root, &settings.engine.exec_root] {
         make_root(root)?;
     }
@@ -365,7 +370,7 @@ fn sockets(hosts: &[String], exec_root: &Path) -> Result<Vec<PathBuf>, DaemonErr
         .collect()
 }
 
-fn log_to_stderr(level: &str) -> Result<(), DaemonError> {
+fn log_to_stderr(level: &str, traces: engine::Traces) -> Result<(), DaemonError> {
     let level = match level {
         "debug" => tracing::level_filters::LevelFilter::DEBUG,
         "info" => tracing::level_filters::LevelFilter::INFO,
@@ -373,10 +378,16 @@ fn log_to_stderr(level: &str) -> Result<(), DaemonError> {
         "error" | "fatal" => tracing::level_filters::LevelFilter::ERROR,
         other => return Err(DaemonError::LogLevel(other.to_owned())),
     };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
+    // Steps are for traces, not for the log.
+    let logged =
+        filter_fn(move |metadata| metadata.target() != "berth::step" && *metadata.level() <= level);
+    let log = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
+        .with_filter(logged);
+    tracing_subscriber::registry()
+        .with(steps::Steps { traces })
+        .with(log)
         .init();
     Ok(())
 }

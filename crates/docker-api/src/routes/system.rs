@@ -37,6 +37,7 @@ pub(crate) fn router() -> Router<AppState> {
         .route("/info", get(info))
         .route("/events", get(events))
         .route("/system/df", get(disk_usage))
+        .route("/berth/traces/{id}", get(trace))
 }
 
 /// Adds the headers that docker's daemon puts on every answer.
@@ -61,6 +62,16 @@ async fn ping() -> Response {
         (header::HeaderName::from_static("swarm"), "inactive"),
     ];
     (headers, "OK").into_response()
+}
+
+/// The steps of a traced run; each is told once.
+async fn trace(
+    State(state): State<AppState>,
+    axum::extract::Path(id): axum::extract::Path<String>,
+) -> Result<Json<Vec<model::trace::Step>>, ApiError> {
+    let steps = state.engine.traces().take(&id);
+    let missing = || ApiError::new(model::ErrorKind::NotFound, format!("No such trace: {id}"));
+    steps.map(Json).ok_or_else(missing)
 }
 
 /// Go's name for our processor.

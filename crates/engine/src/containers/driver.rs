@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
+use tracing::Instrument;
 
 /// Commands waiting for one container's driver; senders wait beyond it.
 pub(super) const QUEUE: usize = 32;
@@ -29,6 +30,8 @@ pub(super) type Reply<T> = oneshot::Sender<T>;
 pub(super) enum Command {
     Start {
         console_size: Option<(u16, u16)>,
+        /// The request's, so that its steps are found below it.
+        span: tracing::Span,
         reply: Reply<Result<bool, StartError>>,
     },
     Signal {
@@ -112,8 +115,13 @@ impl Driver {
         match command {
             Command::Start {
                 console_size,
+                span,
                 reply,
-            } => self.start_command(console_size, reply).await,
+            } => {
+                self.start_command(console_size, reply)
+                    .instrument(span)
+                    .await;
+            }
             Command::Signal { signal, reply } => answer(reply, self.signal(signal).await),
             Command::Stopping(reply) => answer(reply, self.stopping()),
             Command::Freeze { pause, reply } => answer(reply, self.freeze(pause)),

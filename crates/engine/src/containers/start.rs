@@ -22,6 +22,7 @@ use runtime::{Launch, Root, UserRequest};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use tracing::Instrument;
 
 /// Who talks to the new process.
 pub(super) struct Io {
@@ -50,6 +51,11 @@ pub(super) async fn launch(
     launched
 }
 
+/// A step of the start, for traces.
+fn step(name: &'static str) -> tracing::Span {
+    tracing::info_span!(target: "berth::step", "step", actor = "daemon", step = name)
+}
+
 async fn try_launch(
     context: &Context,
     table: &Table,
@@ -59,12 +65,16 @@ async fn try_launch(
 ) -> Result<Shim, StartError> {
     let settings = &definition.settings;
     let id = &definition.id;
-    let (netns, other_network) = network(context, table, definition, state)?;
-    let root = context.store.snapshots().mount(id.as_str())?;
-    mounts::ready(context, definition, &root.lower)?;
+    let (netns, other_network) =
+        step("attach networks").in_scope(|| network(context, table, definition, state))?;
+    let root = step("look up the root's layers")
+        .in_scope(|| context.store.snapshots().mount(id.as_str()))?;
+    step("ready mounts and volumes")
+        .in_scope(|| mounts::ready(context, definition, &root.lower))?;
     let mut all_mounts = match &other_network {
         Some(other) => files::etc_mounts(&files::directory(context, other), definition),
-        None => files::etc(context, definition, state)?,
+        None => step("write hosts, hostname, resolv.conf")
+            .in_scope(|| files::etc(context, definition, state))?,
     };
     all_mounts.extend(definition.mounts.iter().map(super::MountPoint::resolved));
     let devices = host::devices(&settings.devices.devices)?;
@@ -73,6 +83,7 @@ async fn try_launch(
     let privileged = settings.security.privileged;
     let host_facts = context.host.facts(privileged);
     let console_size = io.console_size.or(settings.process.console_size);
+    let building = step("build the runtime spec").entered();
     let spec = model::spec::build(&SpecInput {
         id,
         settings,
@@ -87,6 +98,7 @@ async fn try_launch(
         host: &host_facts,
     })?;
     let seccomp = seccomp::filter(context, &settings.security, &spec)?;
+    drop(building);
     let log = files::log_target(&settings.log, files::log_path(context, id))
         .map_err(|error| StartError::Shared(error.to_string()))?;
     let process = &definition.process;
@@ -104,7 +116,7 @@ async fn try_launch(
                 groups: process.groups.clone(),
             }),
             create_cwd: true,
-            trace: false,
+            trace: context.options.traces.active(),
             seccomp,
         },
         io: IoSettings {
@@ -115,13 +127,23 @@ async fn try_launch(
         },
         log,
         netns,
-        attach: arrivals(io.pending).await,
+        attach: arrivals(io.pending)
+            .instrument(step("take over attached connections"))
+            .await,
     };
-    context
+    let launching = step("start by the shim");
+    let shim = context
         .shims
         .launch(id, request)
-        .await
-        .map_err(StartError::Launch)
+        .instrument(launching)
+        .await;
+    let shim = shim.map_err(StartError::Launch)?;
+    if !shim.steps().is_empty()
+        && let Ok(steps) = serde_json::to_string(shim.steps())
+    {
+        tracing::info!(target: "berth::step", steps);
+    }
+    Ok(shim)
 }
 
 /// Gives the network namespace, and whose `/etc` files are shared with it.

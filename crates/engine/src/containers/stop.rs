@@ -48,6 +48,7 @@ impl Containers {
             handle
                 .ask(|reply| Command::Start {
                     console_size: None,
+                    span: tracing::Span::current(),
                     reply,
                 })
                 .await??;

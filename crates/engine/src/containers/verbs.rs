@@ -23,6 +23,7 @@ impl Containers {
         let started = handle
             .ask(|reply| Command::Start {
                 console_size,
+                span: tracing::Span::current(),
                 reply,
             })
             .await?;
