@@ -86,7 +86,10 @@ async fn traced(serving: Serving, request: Request<Incoming>) -> Result<Response
         return answer(serving.router, request).await;
     };
     let _active = serving.traces.enter(&id);
-    let step = format!("{} {}", request.method(), request.uri().path());
+    let is_id = |part: &str| part.len() == 64 && part.bytes().all(|b| b.is_ascii_hexdigit());
+    let parts = request.uri().path().split('/');
+    let path: Vec<&str> = parts.filter(|part| !is_id(part)).collect();
+    let step = format!("{} {}", request.method(), path.join("/"));
     let span = tracing::info_span!(
         target: "berth::step", "request", trace = id, actor = "daemon", step
     );

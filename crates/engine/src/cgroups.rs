@@ -22,6 +22,19 @@ pub(crate) fn freeze(context: &Context, id: &ContainerId, freeze: bool) -> io::R
     done.map_err(io::Error::other)
 }
 
+/// Ends what a dead shim left behind. A group that is gone is fine.
+pub(crate) fn sweep(context: &Context, id: &ContainerId) {
+    let Ok(cgroup) = Cgroup::at(&path(context, id)) else {
+        return;
+    };
+    if !cgroup.exists() {
+        return;
+    }
+    if let Err(error) = cgroup.kill().and_then(|()| cgroup.remove()) {
+        tracing::warn!(container = %id, %error, "sweep the control group");
+    }
+}
+
 /// Returns the process IDs on the host; none if the group is gone.
 pub(crate) fn processes(context: &Context, id: &ContainerId) -> Vec<i32> {
     let cgroup = Cgroup::at(&path(context, id)).ok();

@@ -237,7 +237,11 @@ impl Driver {
                 i64::try_from(record.at_unix_ns).unwrap_or(now),
                 record.oom_killed,
             ),
-            None => (lifecycle::LOST_EXIT_CODE, now, false),
+            None => {
+                // Nobody holds its processes any more, if there are some.
+                crate::cgroups::sweep(&self.context, &self.definition.id);
+                (lifecycle::LOST_EXIT_CODE, now, false)
+            }
         };
         self.shim = None;
         self.state.pid = 0;
