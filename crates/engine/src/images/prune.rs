@@ -32,8 +32,9 @@ impl Images {
             let names = image.references.iter().chain(&image.digests);
             let names: Vec<Removed> = names.map(|r| Removed::Untagged(r.familiar())).collect();
             let (layers, bytes) = self.delete(image.id).await?;
-            pruned.removed.extend(names);
-            pruned.removed.extend(layers);
+            let removed: Vec<Removed> = names.into_iter().chain(layers).collect();
+            self.publish_removal(&image, &removed);
+            pruned.removed.extend(removed);
             pruned.reclaimed_bytes += bytes;
         }
         // Left-overs of failed pulls go along.

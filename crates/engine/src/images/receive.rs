@@ -16,6 +16,7 @@ use store::{
     UnpackLimits,
 };
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 /// Why a layer did not arrive.
 #[derive(Debug, thiserror::Error)]
@@ -55,18 +56,24 @@ impl ReceiveError {
     }
 }
 
+/// A blob that is on its way.
+pub(super) struct Arrival {
+    pub descriptor: Descriptor,
+    pub ingest: Ingest,
+    pub chunks: mpsc::Receiver<Bytes>,
+    pub cancelled: CancellationToken,
+}
+
 /// Takes a layer from the channel, keeps it as a blob and unpacks it. `verified` is called when
 /// all bytes are here and are those that were asked for.
 pub(super) fn receive(
-    ingest: Ingest,
-    descriptor: &Descriptor,
-    chunks: mpsc::Receiver<Bytes>,
+    arrival: Arrival,
     layers: &Layers,
     diff_id: &DiffId,
     verified: &dyn Fn(),
 ) -> Result<(), ReceiveError> {
     let writer = layers.begin()?;
-    let mut received = Received::new(ingest, descriptor, chunks, verified)?;
+    let mut received = Received::new(arrival, verified)?;
     match writer.unpack(&mut received, &UnpackLimits::default()) {
         Ok(unpacked) => {
             received.drain()?;
@@ -99,7 +106,8 @@ pub(super) fn unpack_kept(
 struct Received<'a> {
     /// None once the blob is committed, or refused.
     ingest: Option<Ingest>,
-    descriptor: &'a Descriptor,
+    descriptor: Descriptor,
+    cancelled: CancellationToken,
     partial: Option<io::Take<std::fs::File>>,
     chunks: mpsc::Receiver<Bytes>,
     current: Bytes,
@@ -108,12 +116,13 @@ struct Received<'a> {
 }
 
 impl<'a> Received<'a> {
-    fn new(
-        ingest: Ingest,
-        descriptor: &'a Descriptor,
-        chunks: mpsc::Receiver<Bytes>,
-        verified: &'a dyn Fn(),
-    ) -> Result<Self, IngestError> {
+    fn new(arrival: Arrival, verified: &'a dyn Fn()) -> Result<Self, IngestError> {
+        let Arrival {
+            descriptor,
+            ingest,
+            chunks,
+            cancelled,
+        } = arrival;
         let partial = match ingest.offset() {
             0 => None,
             _ => Some(ingest.open_partial()?),
@@ -121,6 +130,7 @@ impl<'a> Received<'a> {
         Ok(Self {
             ingest: Some(ingest),
             descriptor,
+            cancelled,
             partial,
             chunks,
             current: Bytes::new(),
@@ -141,7 +151,7 @@ impl<'a> Received<'a> {
         }
         // The sender is gone: after the last byte, or because the download failed.
         let committed = match self.ingest.take() {
-            Some(ingest) => finish(ingest, self.descriptor),
+            Some(ingest) => finish(ingest, &self.descriptor),
             None => Ok(()),
         };
         self.keep(committed)?;
@@ -200,6 +210,10 @@ fn finish(ingest: Ingest, descriptor: &Descriptor) -> Result<(), IngestError> {
 
 impl Read for Received<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // What the channel still holds is kept, but not worth unpacking.
+        if self.cancelled.is_cancelled() {
+            return Err(io::Error::other("cancelled"));
+        }
         if let Some(partial) = &mut self.partial {
             let count = partial.read(buffer)?;
             if count > 0 {

@@ -6,7 +6,7 @@
 
 use super::catalog::Known;
 use super::resolve::Found;
-use super::{Images, RemoveError, blocking};
+use super::{Image, Images, RemoveError, blocking};
 use model::{ChainId, ContainerId, DiffId, Digest, ImageId, Reference};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
@@ -69,17 +69,22 @@ impl Images {
         } else {
             self.untag(id, plan.untag).await?;
         }
-        let labels = &image.config.config.labels;
-        for step in &removed {
+        self.publish_removal(&image, &removed);
+        Ok(removed)
+    }
+
+    pub(super) fn publish_removal(&self, image: &Image, removed: &[Removed]) {
+        let (id, labels) = (image.id.to_string(), &image.config.config.labels);
+        for step in removed {
             match step {
-                Removed::Untagged(name) => self.publish("untag", &id.to_string(), name, labels),
-                Removed::Deleted(deleted) if *deleted == id.to_string() => {
-                    self.publish("delete", deleted, deleted, labels);
+                Removed::Untagged(name) => self.publish("untag", &id, name, labels),
+                // The layers that went with it are no images.
+                Removed::Deleted(deleted) if *deleted == id => {
+                    self.publish("delete", &id, &id, labels);
                 }
                 Removed::Deleted(_) => {}
             }
         }
-        Ok(removed)
     }
 
     async fn untag(&self, id: ImageId, names: BTreeSet<Reference>) -> Result<(), RemoveError> {

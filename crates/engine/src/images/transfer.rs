@@ -9,7 +9,7 @@
 //! ```
 
 use super::progress::LayerState;
-use super::receive::{self, ReceiveError};
+use super::receive::{self, Arrival, ReceiveError};
 use super::{blocking, joined};
 use bytes::Bytes;
 use model::DiffId;
@@ -212,6 +212,12 @@ impl Run {
             states: Arc::clone(&self.states),
         };
         let (chunks, receiver) = mpsc::channel(CHANNEL_CHUNKS);
+        let arrival = Arrival {
+            descriptor: descriptor.clone(),
+            ingest,
+            chunks: receiver,
+            cancelled: self.cancelled.clone(),
+        };
         let (states, total_bytes) = (Arc::clone(&self.states), descriptor.size);
         // What is left then is what the unpacker still has in hand.
         let verified = move || {
@@ -222,7 +228,7 @@ impl Run {
             show(&states, state);
         };
         let worker = tokio::task::spawn_blocking(move || {
-            receive::receive(ingest, &descriptor, receiver, &layers, &diff_id, &verified)
+            receive::receive(arrival, &layers, &diff_id, &verified)
         });
         let fed = tokio::select! {
             fed = sender.feed(chunks) => fed.map_err(ReceiveError::from),
