@@ -238,6 +238,7 @@ impl Copy {
 
 /// What poll reported.
 #[derive(Debug, Default, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each descriptor")]
 struct Ready {
     stdin: bool,
     exit: bool,

@@ -1,8 +1,32 @@
-//! One file per command.
+//! One file per command; `each` and `filter` are what several share.
 
+pub(crate) mod attach;
+pub(crate) mod bootstrap;
 pub(crate) mod completion;
 pub(crate) mod create;
 pub(crate) mod daemon;
+mod each;
+pub(crate) mod events;
+pub(crate) mod exec;
+mod filter;
+pub(crate) mod history;
+pub(crate) mod images;
+pub(crate) mod import;
+pub(crate) mod info;
+pub(crate) mod inspect;
+pub(crate) mod kill;
+pub(crate) mod logs;
 pub(crate) mod man;
+pub(crate) mod prune;
+pub(crate) mod ps;
 pub(crate) mod pull;
+pub(crate) mod rename;
+pub(crate) mod rm;
+pub(crate) mod rmi;
 pub(crate) mod run;
+pub(crate) mod start;
+pub(crate) mod stop;
+pub(crate) mod tag;
+pub(crate) mod top;
+pub(crate) mod version;
+pub(crate) mod wait;

@@ -8,14 +8,15 @@
 
 use crate::cli::{Globals, Verb};
 use crate::commands::create::{self, Creation};
+use crate::commands::start;
 use crate::context;
 use crate::detach_keys::DetachKeys;
 use crate::exit_watch::{self, Condition, ExitWatch};
 use crate::failure::Failure;
 use crate::flags::ContainerArgs;
 use crate::session::{End, Session};
-use crate::signals::{self, SignalThread};
-use crate::terminal::{self, RawMode};
+use crate::signals;
+use crate::terminal;
 use crate::trace::Tracer;
 use clap::Command;
 use client::wire::CreateBody;
@@ -85,7 +86,7 @@ fn run(args: &Args, globals: &Globals) -> Result<ExitCode, Failure> {
     tracer.end(creating);
     if args.detach {
         let starting = tracer.begin("POST /containers/start");
-        start(&client, &id, "")?;
+        start_container(&client, &id, "")?;
         tracer.end(starting);
         writeln!(std::io::stdout(), "{id}")
             .map_err(|error| Failure::new(format!("write to stdout: {error}")))?;
@@ -126,28 +127,16 @@ fn attached(
     let connection = attach.hijacked()?;
     let mut watch = ExitWatch::new(client, id, condition, wait)?;
     tracer.end(attaching);
-    let _signals = if body.tty {
-        let target = format!("/containers/{id}/resize");
-        Some(SignalThread::for_terminal(client.host().clone(), target))
-    } else {
-        args.sig_proxy
-            .then(|| SignalThread::passing_to(client.host().clone(), id.to_owned()))
-    }
-    .transpose()
-    .map_err(|error| Failure::new(format!("watch signals: {error}")))?;
-    let raw = if body.tty && streams.stdin && terminal::stdin_is_terminal() {
-        let raw = RawMode::enter()
-            .map_err(|error| Failure::new(format!("set the terminal to raw mode: {error}")))?;
-        Some(raw)
-    } else {
-        None
-    };
+    let resize = format!("/containers/{id}/resize");
+    let follow = body.tty.then_some(resize.as_str());
+    let _signals = start::signals(client, id, follow, args.sig_proxy)?;
+    let raw = start::raw_mode(body.tty && streams.stdin)?;
     let starting = tracer.begin("POST /containers/start");
-    start(client, id, detach_keys)?;
+    start_container(client, id, detach_keys)?;
     tracer.end(starting);
     if body.tty && terminal::stdout_is_terminal() {
         // Docker 20.10 has no console size at create; a container that is gone by now needs none.
-        signals::resize(client, &format!("/containers/{id}/resize")).ok();
+        signals::resize(client, &resize).ok();
     }
     if !body.tty {
         tracer.finish(client);
@@ -226,7 +215,7 @@ pub(crate) fn attach(
 }
 
 /// Starts a container; a command that cannot be executed ends with docker's 126 or 127.
-pub(crate) fn start(client: &Client, id: &str, detach_keys: &str) -> Result<(), Failure> {
+pub(crate) fn start_container(client: &Client, id: &str, detach_keys: &str) -> Result<(), Failure> {
     let target = Query::new("/containers/{}/start", &[id])
         .with_some(
             "detachKeys",

@@ -58,7 +58,7 @@ pub(crate) fn create_body(
         tty: args.tty,
         open_stdin: args.interactive,
         stdin_once: args.interactive && attach_stdin,
-        env: env(args, around)?,
+        env: env_file::environment(&args.env_file, &args.env, around.env)?,
         cmd: match args.command() {
             [] => None,
             command => Some(command.to_vec()),
@@ -177,17 +177,6 @@ fn host_config(args: &ContainerArgs, around: &Surroundings<'_>) -> Result<HostCo
 
 fn map(pairs: &[(String, String)]) -> BTreeMap<String, String> {
     pairs.iter().cloned().collect()
-}
-
-fn env(args: &ContainerArgs, around: &Surroundings<'_>) -> Result<Vec<String>, FlagError> {
-    let mut entries = Vec::new();
-    for path in &args.env_file {
-        entries.extend(env_file::read_env(path, around.env)?);
-    }
-    for entry in &args.env {
-        entries.push(env_file::resolve(entry, around.env)?);
-    }
-    Ok(entries)
 }
 
 fn labels(args: &ContainerArgs) -> Result<BTreeMap<String, String>, FlagError> {

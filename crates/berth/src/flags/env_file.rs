@@ -1,14 +1,27 @@
 //! `-e`, `--env-file`, `--label`, `--label-file`: names and values, from flags and files.
 
 use super::FlagError;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// Gives the environment of `--env-file` and `-e`, in docker's order: files first.
+pub(crate) fn environment(
+    files: &[PathBuf],
+    entries: &[String],
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Result<Vec<String>, FlagError> {
+    let mut all = Vec::new();
+    for path in files {
+        all.extend(read_env(path, lookup)?);
+    }
+    for entry in entries {
+        all.push(resolve(entry, lookup)?);
+    }
+    Ok(all)
+}
 
 /// Resolves `NAME` without a value from the client's own environment, as docker does; a name
 /// that is not set there goes to the daemon as it is, which removes the image's.
-pub(crate) fn resolve(
-    entry: &str,
-    lookup: &dyn Fn(&str) -> Option<String>,
-) -> Result<String, FlagError> {
+fn resolve(entry: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String, FlagError> {
     if entry.is_empty() || entry.starts_with('=') {
         return Err(FlagError::new(format!(
             "invalid environment variable: {entry}"
@@ -24,7 +37,7 @@ pub(crate) fn resolve(
 }
 
 /// Reads a file of `NAME=value` lines.
-pub(crate) fn read_env(
+fn read_env(
     path: &Path,
     lookup: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Vec<String>, FlagError> {

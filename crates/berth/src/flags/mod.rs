@@ -13,7 +13,8 @@ mod units;
 
 pub(crate) use body::{Surroundings, create_body};
 pub(crate) use container::ContainerArgs;
-pub(crate) use env_file::resolve as resolve_env;
+pub(crate) use env_file::environment;
+pub(crate) use units::duration_ns;
 
 /// A flag's value that cannot be read; clap puts the flag's name before it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
