@@ -126,20 +126,26 @@ impl<'a> ExitWatch<'a> {
         };
     }
 
-    /// Asks again if the daemon was lost and it is time.
-    pub(crate) fn reconnect_if_due(&mut self) {
+    /// Returns the client that asks.
+    pub(crate) fn client(&self) -> &Client {
+        self.client
+    }
+
+    /// Asks again if the daemon was lost and it is time; true: a daemon is back.
+    pub(crate) fn reconnect_if_due(&mut self) -> bool {
         let State::Lost { last_try } = &mut self.state else {
-            return;
+            return false;
         };
         if last_try.elapsed() < RETRY {
-            return;
+            return false;
         }
         *last_try = Instant::now();
         match self.client.send(Request::post(self.target.clone())) {
             Ok(response) => self.state = State::Waiting(response),
             Err(error) if error.status().is_some() => self.state = State::Known(Err(error.into())),
-            Err(_) => {}
+            Err(_) => return false,
         }
+        matches!(self.state, State::Waiting(_))
     }
 
     /// Waits for the exit code, now that the output is over.

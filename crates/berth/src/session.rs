@@ -9,6 +9,7 @@
 use crate::detach_keys::{DetachKeys, Scan};
 use crate::exit_watch::ExitWatch;
 use crate::failure::Failure;
+use crate::signals;
 use client::{Demux, DemuxError, Frame, Hijacked, StreamKind};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -30,6 +31,8 @@ pub(crate) struct Session {
     pub(crate) tty: bool,
     /// Pass stdin on.
     pub(crate) stdin: bool,
+    /// Where the terminal's size goes; told again to a daemon that came back.
+    pub(crate) resize: Option<String>,
     /// Keys that leave the session; only with a terminal.
     pub(crate) detach_keys: Option<DetachKeys>,
 }
@@ -94,7 +97,11 @@ impl Copy {
         nonblocking.map_err(SessionError::Receive)?;
         loop {
             if let Some(watch) = watch.as_deref_mut() {
-                watch.reconnect_if_due();
+                let back = watch.reconnect_if_due();
+                if let Some(target) = self.session.resize.as_deref().filter(|_| back) {
+                    // The next change of size comes anyway.
+                    signals::resize(watch.client(), target).ok();
+                }
             }
             let take_input = self.session.stdin && self.pending.len() < MAX_PENDING_BYTES;
             let ready = self.wait(&stdin, take_input, watch.as_deref())?;

@@ -208,7 +208,12 @@ impl Tool {
         match self {
             Self::Mmdebstrap(program) => {
                 let mut command = Command::new(program);
-                command.args(["--variant=minbase", "--format=tar"]);
+                command.args([
+                    "--variant=minbase",
+                    "--format=tar",
+                    // Nothing here must survive a power cut; the official images have it too.
+                    "--dpkgopt=force-unsafe-io",
+                ]);
                 if !plan.include.is_empty() {
                     command.arg(format!("--include={}", plan.include.join(",")));
                 }

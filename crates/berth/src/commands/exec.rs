@@ -100,6 +100,8 @@ impl Verb for Args {
             connection,
             tty: self.tty,
             stdin: attach_stdin,
+            // The daemon's end is the exec's end for us: nothing watches it.
+            resize: None,
             detach_keys: (self.tty && attach_stdin).then_some(keys),
         };
         stream(&client, &created.id, session)

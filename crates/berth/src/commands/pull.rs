@@ -107,7 +107,9 @@ fn hint(failure: Failure, reference: &Reference) -> Failure {
         "connection reset",
     ];
     let message = failure.message.to_ascii_lowercase();
-    if failure.hint.is_some() || !UNREACHABLE.iter().any(|word| message.contains(word)) {
+    // Our own daemon says it in its message already.
+    let said = message.contains("image bootstrap") || failure.hint.is_some();
+    if said || !UNREACHABLE.iter().any(|word| message.contains(word)) {
         return failure;
     }
     let name = reference.familiar();

@@ -124,12 +124,13 @@ fn attached(
         Condition::NextExit
     };
     let wait = exit_watch::begin(client, id, condition)?;
-    let connection = attach.hijacked()?;
-    let mut watch = ExitWatch::new(client, id, condition, wait)?;
-    tracer.end(attaching);
+    // While the daemon makes both ready.
     let resize = format!("/containers/{id}/resize");
     let follow = body.tty.then_some(resize.as_str());
     let _signals = start::signals(client, id, follow, args.sig_proxy)?;
+    let connection = attach.hijacked()?;
+    let mut watch = ExitWatch::new(client, id, condition, wait)?;
+    tracer.end(attaching);
     let raw = start::raw_mode(body.tty && streams.stdin)?;
     let starting = tracer.begin("POST /containers/start");
     start_container(client, id, detach_keys)?;
@@ -145,6 +146,7 @@ fn attached(
         connection,
         tty: body.tty,
         stdin: streams.stdin,
+        resize: body.tty.then_some(resize),
         detach_keys: (body.tty && streams.stdin).then_some(keys),
     };
     let end = session.run(Some(&mut watch));

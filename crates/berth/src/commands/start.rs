@@ -117,6 +117,7 @@ pub(crate) fn attached(
         connection,
         tty,
         stdin: streams.stdin,
+        resize: tty.then_some(resize),
         detach_keys: (tty && streams.stdin).then_some(keys),
     };
     let end = session.run(Some(&mut watch));
