@@ -32,7 +32,7 @@ pub fn target_directory() -> PathBuf {
     let program = std::env::current_exe().unwrap();
     // …/<triple>/<profile>/deps/<test>, or …/<triple>/<profile>/<program>
     let directory = program.parent().unwrap();
-    if directory.ends_with("deps") {
+    if directory.ends_with("deps") || directory.ends_with("examples") {
         directory.parent().unwrap()
     } else {
         directory
