@@ -32,7 +32,7 @@ pub(crate) fn layout() -> PathBuf {
         eprintln!("bench: making a real image of several hundred megabytes (once)");
         let mut image = Image::new();
         for tar in layer_tars(&half) {
-            image = image.layer(fs::read(&tar).unwrap(), Compression::Gzip);
+            image = image.layer(&fs::read(&tar).unwrap(), Compression::Gzip);
             fs::remove_file(tar).unwrap();
         }
         let layout_root = half.join("layout");

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `library/busybox` | Debian's static busybox with its applets as links |
 //! | `library/debian:bookworm`, `library/ubuntu:latest` | a real Debian (the machine can build no Ubuntu: the name is what counts) |
-//! | `test/layers` | five layers: whiteouts, opaque directories, links, xattrs, devices, names, times, owners |
+//! | `test/layers`, `-zstd`, `-plain` | five layers: whiteouts, opaque directories, links, xattrs, devices, names, times, owners |
 //! | `test/zstd`, `test/plain` | busybox with a zstd layer, a bare tar |
 //! | `test/index` | two platforms, told apart by `/platform` |
 //! | `docker/schema2`, `docker/list` | an image and an index in docker's own media types |
@@ -18,7 +18,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::layout::{Attributes, Compression, Image, LayerTar, Layout};
+use crate::layout::{Attributes, Compression, Image, LayerTar, Layout, compress};
 
 /// `cap_net_raw+ep` as the kernel stores it (`security.capability`, revision 2).
 pub const CAP_NET_RAW: &[u8] = &[1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -27,21 +27,27 @@ pub const CAP_NET_RAW: &[u8] = &[1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
 pub fn write(root: &Path, debian: &[u8]) {
     let busybox = busybox_tar();
     let mut layout = Layout::create(root);
-    let plain_busybox = || Image::new().layer(busybox.clone(), Compression::Gzip);
+    let plain_busybox = || Image::new().layer(&busybox, Compression::Gzip);
     layout.add("library/busybox:latest", &plain_busybox());
     let debian = Image::new()
-        .layer(debian.to_vec(), Compression::Gzip)
+        .layer(debian, Compression::Gzip)
         .config(json!({"Cmd": ["bash"], "Env": [PATH]}));
     layout.add("library/debian:bookworm", &debian);
     layout.add("library/ubuntu:latest", &debian);
-    layout.add("test/layers:latest", &layers(&busybox));
+    for (name, compression) in [
+        ("test/layers:latest", Compression::Gzip),
+        ("test/layers-zstd:latest", Compression::Zstd),
+        ("test/layers-plain:latest", Compression::None),
+    ] {
+        layout.add(name, &layers(&busybox, compression));
+    }
     layout.add(
         "test/zstd:latest",
-        &Image::new().layer(busybox.clone(), Compression::Zstd),
+        &Image::new().layer(&busybox, Compression::Zstd),
     );
     layout.add(
         "test/plain:latest",
-        &Image::new().layer(busybox.clone(), Compression::None),
+        &Image::new().layer(&busybox, Compression::None),
     );
     layout.add("docker/schema2:latest", &plain_busybox());
     let platforms = [
@@ -106,16 +112,16 @@ fn on_platform(busybox: &[u8], architecture: &str) -> Image {
     let mut tar = LayerTar::default();
     tar.file("platform", architecture.as_bytes());
     Image::new()
-        .layer(busybox.to_vec(), Compression::Gzip)
-        .layer(tar.finish(), Compression::Gzip)
+        .layer(busybox, Compression::Gzip)
+        .layer(&tar.finish(), Compression::Gzip)
 }
 
 fn configured(busybox: &[u8]) -> Image {
     let mut tar = LayerTar::default();
     tar.dir("data").file("data/from-image", b"seed");
     Image::new()
-        .layer(busybox.to_vec(), Compression::Gzip)
-        .layer(tar.finish(), Compression::Gzip)
+        .layer(busybox, Compression::Gzip)
+        .layer(&tar.finish(), Compression::Gzip)
         .config(json!({
             "Entrypoint": ["/bin/echo", "entry"],
             "Cmd": ["default", "arguments"],
@@ -129,7 +135,7 @@ fn configured(busybox: &[u8]) -> Image {
 }
 
 /// Five layers with everything that an unpacker can get wrong.
-fn layers(busybox: &[u8]) -> Image {
+fn layers(busybox: &[u8], compression: Compression) -> Image {
     let long = format!("long/{}/{}", "d".repeat(120), "f".repeat(200));
     let mut one = LayerTar::default();
     one.dir("kept")
@@ -223,17 +229,20 @@ fn layers(busybox: &[u8]) -> Image {
     })
     .dir("kept");
 
-    Image::new()
-        .layer(busybox.to_vec(), Compression::Gzip)
-        .layer(one.finish(), Compression::Gzip)
-        .layer(two.finish(), Compression::Zstd)
-        .layer(three.finish(), Compression::None)
-        .layer(four.finish(), Compression::Gzip)
+    [
+        busybox.to_vec(),
+        one.finish(),
+        two.finish(),
+        three.finish(),
+        four.finish(),
+    ]
+    .into_iter()
+    .fold(Image::new(), |image, tar| image.layer(&tar, compression))
 }
 
 /// Noise does not compress, so that a broken or slow connection breaks in the middle of a layer.
 fn big(busybox: &[u8]) -> Image {
-    let mut image = Image::new().layer(busybox.to_vec(), Compression::Gzip);
+    let mut image = Image::new().layer(busybox, Compression::Gzip);
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     for number in 0..3 {
         let noise: Vec<u8> = std::iter::repeat_with(|| {
@@ -247,7 +256,7 @@ fn big(busybox: &[u8]) -> Image {
         .collect();
         let mut tar = LayerTar::default();
         tar.file(&format!("noise-{number}"), &noise);
-        image = image.layer(tar.finish(), Compression::Gzip);
+        image = image.layer(&tar.finish(), Compression::Gzip);
     }
     image
 }
@@ -255,8 +264,8 @@ fn big(busybox: &[u8]) -> Image {
 fn hostile(busybox: &[u8], layout: &mut Layout<'_>) {
     let mut add = |name: &str, tar: LayerTar| {
         let image = Image::new()
-            .layer(busybox.to_vec(), Compression::Gzip)
-            .layer(tar.finish(), Compression::Gzip);
+            .layer(busybox, Compression::Gzip)
+            .layer(&tar.finish(), Compression::Gzip);
         layout.add(&format!("hostile/{name}:latest"), &image);
     };
 
@@ -298,17 +307,28 @@ fn hostile(busybox: &[u8], layout: &mut Layout<'_>) {
     tar.device("disk", 254, 0);
     add("device", tar);
 
-    // 1 GiB of zeros behind some kilobytes: far beyond 1000:1.
     layout.add(
         "hostile/bomb:latest",
         &Image::new()
-            .layer(busybox.to_vec(), Compression::Gzip)
-            .layer(bomb(), Compression::Zstd),
+            .layer(busybox, Compression::Gzip)
+            .blob(&bomb(), "zstd"),
     );
 }
 
+/// A file of 64 GiB of zeros in less than 8 MiB. Zstd frames may follow each other, so that one
+/// frame of zeros is made once and repeated; nobody has to compress the whole.
 fn bomb() -> Vec<u8> {
-    let mut tar = LayerTar::default();
-    tar.file("zeros", &vec![0; 1 << 30]);
-    tar.finish()
+    const FRAME: usize = 64 << 20;
+    const FRAMES: usize = 1024;
+    let mut header = tar::Header::new_gnu();
+    header.set_path("zeros").unwrap();
+    header.set_mode(0o644);
+    header.set_size((FRAME * FRAMES) as u64);
+    header.set_cksum();
+    let mut blob = compress(header.as_bytes(), Compression::Zstd);
+    let zeros = compress(&vec![0; FRAME], Compression::Zstd);
+    for _ in 0..FRAMES {
+        blob.extend_from_slice(&zeros);
+    }
+    blob
 }

@@ -197,10 +197,19 @@ impl LayerTar {
     }
 }
 
+/// A layer as it will lie in the layout.
+#[derive(Debug, Clone)]
+struct LayerBlob {
+    diff_id: String,
+    /// What its media type ends with.
+    suffix: &'static str,
+    bytes: Vec<u8>,
+}
+
 /// An image in the making: layers bottom first, and the config's `config` object.
 #[derive(Debug, Clone)]
 pub struct Image {
-    layers: Vec<(Vec<u8>, Compression)>,
+    layers: Vec<LayerBlob>,
     config: Value,
     architecture: String,
 }
@@ -222,8 +231,29 @@ impl Image {
     }
 
     /// Adds a layer on top.
-    pub fn layer(mut self, tar: Vec<u8>, compression: Compression) -> Self {
-        self.layers.push((tar, compression));
+    pub fn layer(mut self, tar: &[u8], compression: Compression) -> Self {
+        self.layers.push(LayerBlob {
+            diff_id: digest(tar),
+            suffix: match compression {
+                Compression::None => "",
+                Compression::Gzip => "+gzip",
+                Compression::Zstd => "+zstd",
+            },
+            bytes: compress(tar, compression),
+        });
+        self
+    }
+
+    /// Adds a layer's blob as it is, whose uncompressed digest is not what the config says.
+    pub fn blob(mut self, bytes: &[u8], compression: &'static str) -> Self {
+        self.layers.push(LayerBlob {
+            diff_id: digest(b""),
+            suffix: match compression {
+                "zstd" => "+zstd",
+                _ => "+gzip",
+            },
+            bytes: bytes.to_vec(),
+        });
         self
     }
 
@@ -301,14 +331,10 @@ impl<'a> Layout<'a> {
     fn write_image(&self, image: &Image) -> Value {
         let mut diff_ids = Vec::new();
         let mut layers = Vec::new();
-        for (tar, compression) in &image.layers {
-            diff_ids.push(digest(tar));
-            let media_type = match compression {
-                Compression::None => "application/vnd.oci.image.layer.v1.tar",
-                Compression::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
-                Compression::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
-            };
-            layers.push(self.blob(media_type, &compress(tar, *compression)));
+        for layer in &image.layers {
+            diff_ids.push(layer.diff_id.clone());
+            let media_type = format!("application/vnd.oci.image.layer.v1.tar{}", layer.suffix);
+            layers.push(self.blob(&media_type, &layer.bytes));
         }
         let config = json!({
             "architecture": image.architecture,

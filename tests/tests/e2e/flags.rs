@@ -81,12 +81,9 @@ fn identity() {
 fn namespaces_are_its_own() {
     scenario(|machine| {
         machine.berth(&["pull", "busybox"]).ok();
-        let inner = inside(
-            machine,
-            &[],
-            "for n in mnt pid uts ipc net cgroup; do readlink /proc/self/ns/$n; done",
-        );
-        for line in inner.lines() {
+        let script = "for n in mnt pid uts ipc net cgroup; do readlink /proc/self/ns/$n; done";
+        let inner = machine.berth(&["run", "--rm", "busybox", "sh", "-c", script]);
+        for line in inner.ok().lines() {
             let kind = line.split(':').next().unwrap();
             let host = fs::read_link(format!("/proc/self/ns/{kind}")).unwrap();
             assert_ne!(line, host.to_string_lossy());
@@ -104,7 +101,7 @@ fn namespaces_are_its_own() {
 fn capabilities() {
     scenario(|machine| {
         machine.berth(&["pull", "busybox"]).ok();
-        let sets = "grep ^Cap /proc/self/status | tr -s '\\t\\n' ' '";
+        let sets = "grep ^Cap /proc/self/status | xargs";
         check(
             machine,
             &[],
@@ -212,7 +209,7 @@ fn masked_and_read_only_paths() {
         check(
             machine,
             &[],
-            "ls /proc/acpi /proc/scsi /sys/firmware 2>/dev/null | grep -v : | tr -d '\\n'",
+            "ls /proc/acpi /proc/scsi /sys/firmware 2>/dev/null | grep -v : | xargs",
             "",
         );
         for path in [
@@ -236,7 +233,7 @@ fn masked_and_read_only_paths() {
         check(
             machine,
             &["--security-opt", "systempaths=unconfined"],
-            "mount | grep -c 'proc/sys '",
+            "mount | grep -c 'proc/sys ' || true",
             "0",
         );
     });
@@ -357,12 +354,18 @@ fn the_root_and_mounts() {
             .exits(125)
             .says(&["/no/such/dir"]);
 
-        check(
-            machine,
-            &["-v", "kept:/data"],
-            "test -f /data/x && echo there; echo 1 >/data/x",
-            "",
-        );
+        machine
+            .berth(&[
+                "run",
+                "--rm",
+                "-v",
+                "kept:/data",
+                "busybox",
+                "sh",
+                "-c",
+                "echo 1 >/data/x",
+            ])
+            .ok();
         assert_eq!(
             machine
                 .berth(&[
@@ -472,7 +475,7 @@ fn a_container_sees_its_own_cgroup_as_the_root() {
         check(
             machine,
             &["--memory", "32m"],
-            "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null",
+            "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null || true",
             "33554432",
         );
     });

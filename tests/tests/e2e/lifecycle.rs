@@ -263,7 +263,7 @@ fn images_are_removed_unless_in_use() {
             machine
                 .client(client, &["rmi", "busybox"])
                 .exits(1)
-                .says(&["in use", "busybox"]);
+                .says(&["conflict", "using"]);
             machine.berth(&["rm", "-f", "box"]).ok();
             let removed = machine.client(client, &["rmi", "busybox"]);
             assert!(

@@ -34,37 +34,22 @@ fn the_bridge_gives_an_address_and_a_way_out() {
         let mut server = outside
             .namespace
             .command("busybox")
-            .args([
-                "nc",
-                "-l",
-                "-p",
-                "7000",
-                "-v",
-                "-e",
-                "sh",
-                "-c",
-                "echo hello from outside",
-            ])
-            .stderr(std::process::Stdio::piped())
+            .args(["nc", "-l", "-p", "7000", "-e", "sh", "-c"])
+            .arg("busybox netstat -tn | grep :7000")
             .spawn()
             .unwrap();
         let script =
             format!("ip -4 -o address show dev eth0; ip route; sleep 0.3; nc {WORLD} 7000");
         let out = machine.berth(&["run", "--rm", "busybox", "sh", "-c", &script]);
         let text = out.ok();
+        assert!(text.contains("inet 172.17.0.2/16"), "{text}");
+        assert!(text.contains("default via 172.17.0.1 dev eth0"), "{text}");
+        assert!(text.contains("ESTABLISHED"), "the world answers: {text}");
         assert!(
-            text.contains("inet 172.17.0.") || text.contains("inet 172."),
-            "{text}"
+            text.contains(&format!("{MACHINE}:")),
+            "from the machine's own address: {text}"
         );
-        assert!(text.contains("default via 172."), "{text}");
-        assert!(text.contains("hello from outside"), "{text}");
-        let _gone = server.kill();
-        let seen = server.wait_with_output().unwrap();
-        let seen = String::from_utf8_lossy(&seen.stderr).into_owned();
-        assert!(
-            seen.contains(MACHINE),
-            "masqueraded as the machine's own address: {seen}"
-        );
+        server.wait().unwrap();
         machine.namespace.shell("ip link del out0");
     });
 }
@@ -89,11 +74,9 @@ fn containers_reach_each_other_and_the_host() {
             .as_str()
             .unwrap()
             .to_owned();
-        assert_eq!(
-            networks["IPAddress"],
-            address.as_str(),
-            "older clients read it there"
-        );
+        let older = machine.api("GET", "/v1.41/containers/one/json", "").json();
+        let old_place = &older["NetworkSettings"]["IPAddress"];
+        assert_eq!(old_place, address.as_str(), "older clients read it there");
         let out = wait_until("the server listens", || {
             let out = machine.berth(&["run", "--rm", "busybox", "nc", "-w", "2", &address, "80"]);
             (out.code == 0).then_some(out)
@@ -115,14 +98,15 @@ fn addresses_are_never_shared_and_come_back() {
                 .unwrap()
                 .to_owned()
         };
-        let (a, b, c) = (address("a"), address("b"), address("c"));
+        let (a, b, c) = (address("one"), address("two"), address("three"));
         assert!(a != b && b != c && a != c);
         machine.kill_daemon();
         machine.start_daemon();
         machine
-            .berth(&["run", "-d", "--name", "d", "busybox", "sleep", "1000"])
+            .berth(&["run", "-d", "--name", "four", "busybox", "sleep", "1000"])
             .ok();
-        let d = machine.inspect("d")["NetworkSettings"]["Networks"]["bridge"]["IPAddress"].clone();
+        let d =
+            machine.inspect("four")["NetworkSettings"]["Networks"]["bridge"]["IPAddress"].clone();
         assert!(
             [a, b, c].iter().all(|used| d != used.as_str()),
             "a new daemon knows what is taken"
