@@ -206,6 +206,7 @@ fn layers(busybox: &[u8], compression: Compression) -> Image {
 
     let mut three = LayerTar::default();
     three
+        .dir("links")
         .whiteout("removed")
         .dir("hidden")
         .opaque("hidden")

@@ -50,7 +50,7 @@ fn images_that_are_not_there() {
             machine,
             &[
                 "pull",
-                "busybox@sha256:0000000000000000000000000000000000000000000000000000000000000000",
+                "127.0.0.1:5000/library/busybox@sha256:0000000000000000000000000000000000000000000000000000000000000000",
             ],
             1,
             &["not found"],
@@ -115,7 +115,7 @@ fn settings_that_make_no_sense() {
         for (flags, said) in [
             (&["--memory", "nonsense"][..], "nonsense"),
             (&["--memory", "1k"], "memory"),
-            (&["--cpus", "-1"], "cpu"),
+            (&["--cpus=-1"], "cpu"),
             (&["--cpus", "10000"], "cpu"),
             (&["-v", "relative/path:/x:badmode"], "badmode"),
             (&["--network", "no-such-network"], "no-such-network"),

@@ -104,6 +104,9 @@ fn a_polite_restart_changes_nothing_for_containers() {
         }
         assert_eq!(machine.inspect("counts")["State"]["Pid"], pid);
         machine.berth(&["exec", "counts", "true"]).ok();
+        wait_until("it has counted on", || {
+            (machine.berth(&["logs", "counts"]).ok().lines().count() > 10).then_some(())
+        });
         machine.berth(&["stop", "-t", "0", "counts"]).ok();
         let log = machine.berth(&["logs", "counts"]).ok().to_owned();
         for (expected, line) in log.lines().enumerate() {

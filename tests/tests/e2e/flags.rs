@@ -89,11 +89,9 @@ fn namespaces_are_its_own() {
             assert_ne!(line, host.to_string_lossy());
         }
         check(machine, &[], "echo $$; ls -d /proc/[0-9]* | wc -l", "1\n3");
-        let fds = inside(machine, &[], "ls /proc/1/fd | head -20 | tr '\\n' ' '");
-        assert!(
-            fds.starts_with("0 1 2") && fds.len() <= 12,
-            "descriptors leak into it: {fds}"
-        );
+        // Three streams, and the directory that `ls` itself reads.
+        let fds = machine.berth(&["run", "--rm", "busybox", "ls", "/proc/self/fd"]);
+        assert_eq!(fds.ok(), "0\n1\n2\n3");
     });
 }
 
@@ -488,7 +486,7 @@ fn init_is_pid_1_and_reaps() {
         let out = inside(
             machine,
             &["--init"],
-            "test $$ != 1 && echo below; (sleep 0.1 & ) ; sleep 0.4; ps -o stat,comm | grep -c ^Z",
+            "test $$ != 1 && echo below; (sleep 0.1 & ) ; sleep 0.4; ps -o stat,comm | grep -c ^Z || true",
         );
         assert_eq!(out, "below\n0");
         machine

@@ -282,11 +282,16 @@ fn images_are_removed_unless_in_use() {
                 .exits(1)
                 .says(&["no such image"]);
         }
-        let left = |below: &str| {
-            std::fs::read_dir(machine.data_root().join(below)).map_or(0, Iterator::count)
-        };
-        wait_until("layers are gone from the disk", || {
-            (left("layers") <= 1).then_some(())
+        wait_until("layers and blobs are gone from the disk", || {
+            ["layers/sha256", "content/blobs"]
+                .iter()
+                .all(|below| {
+                    std::fs::read_dir(machine.data_root().join(below))
+                        .unwrap()
+                        .next()
+                        .is_none()
+                })
+                .then_some(())
         });
     });
 }
