@@ -35,8 +35,15 @@ const STACK_BYTES: usize = 1 << 20;
 /// What stays: the frames of this function and of the call that it makes.
 const STACK_KEPT_BYTES: usize = 16 << 10;
 
-/// Gives freed heap pages, and stack pages that no frame uses any more, back to the kernel. For
-/// the main thread of a program that has no other.
+unsafe extern "C" {
+    // Set by the linker: where the program's read-only data and its code begin and end.
+    static __executable_start: u8;
+    static etext: u8;
+}
+
+/// Gives freed heap pages, and stack pages that no frame uses any more, back to the kernel, and
+/// forgets the program's own pages: those that it still needs come back from the page cache, the
+/// many that were needed once do not. For the main thread of a program that has no other.
 pub fn give_back_memory() {
     // SAFETY: has no precondition.
     unsafe { libc::malloc_trim(0) };
@@ -48,6 +55,11 @@ pub fn give_back_memory() {
     // SAFETY: the range lies below every live frame and its red zone, in the main thread's stack or
     // in the gap below it; no signal handler runs on this stack.
     unsafe { libc::madvise(start, STACK_BYTES, libc::MADV_DONTNEED) };
+    let code = (&raw const __executable_start).cast_mut();
+    let code_bytes = ((&raw const etext).addr() - code.addr()) & !(page - 1);
+    // SAFETY: these pages are mapped from the program's file and are never written, so what comes
+    // back is what was there.
+    unsafe { libc::madvise(code.cast(), code_bytes, libc::MADV_DONTNEED) };
 }
 
 /// Ignores a signal in this process (and, until it resets them, in programs that it executes).
