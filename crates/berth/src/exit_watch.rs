@@ -5,9 +5,11 @@
 //!                       \--deadline after the stream ended--> an error
 
 use crate::failure::Failure;
+use crate::signals::SignalPipe;
 use client::wire::Waited;
 use client::{Client, ClientError, Pending, Query, Request, Response};
-use rustix::event::{PollFd, poll};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -152,12 +154,15 @@ impl<'a> ExitWatch<'a> {
     ///
     /// # Errors
     /// No daemon came back in time, or the container is gone without a trace.
-    pub(crate) fn finish(mut self) -> Result<u8, Failure> {
+    pub(crate) fn finish(mut self, mut signals: Option<SignalPipe>) -> Result<u8, Failure> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.state {
                 State::Known(outcome) => return exit_code(outcome?),
-                State::Waiting(_) => self.read(),
+                State::Waiting(_) => {
+                    self.wait_readable(signals.as_mut());
+                    self.read();
+                }
                 State::Lost { .. } if Instant::now() > deadline => {
                     return Err(Failure::new(format!(
                         "the daemon at {} went away and did not come back within {} s: the exit code is not known",
@@ -173,6 +178,30 @@ impl<'a> ExitWatch<'a> {
                     poll(&mut nothing, pause.as_ref()).ok();
                     self.reconnect_if_due();
                 }
+            }
+        }
+    }
+}
+
+impl ExitWatch<'_> {
+    /// Waits for the answer; a signal that ends us may come first.
+    fn wait_readable(&self, signals: Option<&mut SignalPipe>) {
+        let (State::Waiting(response), Some(signals)) = (&self.state, signals) else {
+            return;
+        };
+        while !response.has_buffered() {
+            let mut fds = [
+                PollFd::new(response, PollFlags::IN),
+                PollFd::from_borrowed_fd(signals.descriptor(), PollFlags::IN),
+            ];
+            // An error only makes the read after it wait instead.
+            let ready = poll(&mut fds, None);
+            let signalled = !fds[1].revents().is_empty();
+            if ready.is_err_and(|error| error != Errno::INTR) || !fds[0].revents().is_empty() {
+                return;
+            }
+            if signalled {
+                signals.obey();
             }
         }
     }

@@ -54,6 +54,16 @@ impl Failure {
         Self { code, ..self }
     }
 
+    /// Replaces the exit code of an ordinary failure; a code that says something stays.
+    #[must_use]
+    pub(crate) fn or_code(self, code: u8) -> Self {
+        if self.code == 1 {
+            Self { code, ..self }
+        } else {
+            self
+        }
+    }
+
     /// Adds a hint.
     #[must_use]
     pub(crate) fn with_hint(self, hint: impl Into<String>) -> Self {

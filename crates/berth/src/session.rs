@@ -9,7 +9,7 @@
 use crate::detach_keys::{DetachKeys, Scan};
 use crate::exit_watch::ExitWatch;
 use crate::failure::Failure;
-use crate::signals;
+use crate::signals::{self, SignalPipe};
 use client::{Demux, DemuxError, Frame, Hijacked, StreamKind};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -19,6 +19,10 @@ use std::time::Duration;
 
 /// One read from either side.
 const READ_BYTES: usize = 64 * 1024;
+/// What a pipe that is writable takes without blocking (`PIPE_BUF`, pipe(7)).
+const PIPE_BYTES: usize = 4096;
+/// What a shell reports for a command that SIGPIPE ended.
+const SIGPIPE_CODE: u8 = 128 + 13;
 /// How much input waits for the connection before stdin is left alone.
 const MAX_PENDING_BYTES: usize = 64 * 1024;
 
@@ -66,26 +70,39 @@ impl Session {
     ///
     /// # Errors
     /// The connection breaks, or our own output does.
-    pub(crate) fn run(self, watch: Option<&mut ExitWatch<'_>>) -> Result<End, Failure> {
+    pub(crate) fn run(
+        self,
+        watch: Option<&mut ExitWatch<'_>>,
+        signals: Option<&mut SignalPipe>,
+    ) -> Result<End, Failure> {
         let mut copy = Copy {
             session: self,
+            signals,
             demux: Demux::default(),
             pending: Vec::new(),
             half_closed: false,
         };
-        copy.run(watch).map_err(|error| Failure::from_chain(&error))
+        copy.run(watch).map_err(|error| match &error {
+            // The reader of our pipe has seen enough: the shell's code for it, without words.
+            SessionError::Output(cause) if cause.kind() == io::ErrorKind::BrokenPipe => {
+                Failure::code(SIGPIPE_CODE)
+            }
+            _ => Failure::from_chain(&error),
+        })
     }
 }
 
-struct Copy {
+struct Copy<'a> {
     session: Session,
+    /// Signals to pass on.
+    signals: Option<&'a mut SignalPipe>,
     demux: Demux,
     /// Input on its way to the connection.
     pending: Vec<u8>,
     half_closed: bool,
 }
 
-impl Copy {
+impl Copy<'_> {
     fn run(&mut self, mut watch: Option<&mut ExitWatch<'_>>) -> Result<End, SessionError> {
         let stdin = io::stdin();
         let mut buffer = vec![0; READ_BYTES];
@@ -105,6 +122,11 @@ impl Copy {
             }
             let take_input = self.session.stdin && self.pending.len() < MAX_PENDING_BYTES;
             let ready = self.wait(&stdin, take_input, watch.as_deref())?;
+            if ready.signal
+                && let Some(signals) = self.signals.as_deref_mut()
+            {
+                signals.pass_on();
+            }
             if ready.exit
                 && let Some(watch) = watch.as_deref_mut()
             {
@@ -130,7 +152,7 @@ impl Copy {
         if !self.pending.is_empty() {
             wanted |= PollFlags::OUT;
         }
-        let mut fds = Vec::with_capacity(3);
+        let mut fds = Vec::with_capacity(4);
         fds.push(PollFd::from_borrowed_fd(
             self.session.connection.stream.as_fd(),
             wanted,
@@ -141,6 +163,13 @@ impl Copy {
         });
         let exit_at = watch.and_then(ExitWatch::descriptor).map(|fd| {
             fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+            fds.len() - 1
+        });
+        let signal_at = self.signals.as_deref().map(|signals| {
+            fds.push(PollFd::from_borrowed_fd(
+                signals.descriptor(),
+                PollFlags::IN,
+            ));
             fds.len() - 1
         });
         let timeout = watch.and_then(|watch| watch.retry_in()).map(timespec);
@@ -158,6 +187,7 @@ impl Copy {
         Ok(Ready {
             stdin: any(stdin_at),
             exit: any(exit_at),
+            signal: any(signal_at),
             readable: connection.intersects(PollFlags::IN | gone),
         })
     }
@@ -239,7 +269,8 @@ impl Copy {
         if self.session.tty {
             return write_all(StreamKind::Stdout, bytes).map_err(SessionError::Output);
         }
-        self.demux.feed(bytes, show)
+        let signals = &mut self.signals;
+        self.demux.feed(bytes, |frame| show(frame, signals))
     }
 }
 
@@ -249,17 +280,52 @@ impl Copy {
 struct Ready {
     stdin: bool,
     exit: bool,
+    signal: bool,
     readable: bool,
 }
 
-fn show(frame: Frame<'_>) -> Result<(), SessionError> {
+fn show(frame: Frame<'_>, signals: &mut Option<&mut SignalPipe>) -> Result<(), SessionError> {
     match frame.kind {
         StreamKind::Stdout | StreamKind::Stderr => {
-            write_all(frame.kind, frame.bytes).map_err(SessionError::Output)
+            for piece in frame.bytes.chunks(PIPE_BYTES) {
+                if let Some(signals) = signals {
+                    wait_for_room(frame.kind, signals)?;
+                }
+                write_all(frame.kind, piece).map_err(SessionError::Output)?;
+            }
+            Ok(())
         }
         StreamKind::SystemError => {
             let message = String::from_utf8_lossy(frame.bytes).into_owned();
             Err(SessionError::System(message))
+        }
+    }
+}
+
+/// Waits until a write of [`PIPE_BYTES`] will not block, passing signals on meanwhile.
+fn wait_for_room(kind: StreamKind, signals: &mut SignalPipe) -> Result<(), SessionError> {
+    let (stdout, stderr) = (io::stdout(), io::stderr());
+    loop {
+        let mut fds = [
+            if kind == StreamKind::Stderr {
+                PollFd::new(&stderr, PollFlags::OUT)
+            } else {
+                PollFd::new(&stdout, PollFlags::OUT)
+            },
+            PollFd::from_borrowed_fd(signals.descriptor(), PollFlags::IN),
+        ];
+        match poll(&mut fds, None) {
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(SessionError::Poll(error)),
+        }
+        let signalled = !fds[1].revents().is_empty();
+        let room = !fds[0].revents().is_empty();
+        if signalled {
+            signals.pass_on();
+        }
+        if room {
+            return Ok(());
         }
     }
 }

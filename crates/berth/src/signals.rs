@@ -1,15 +1,21 @@
-//! Signals that reach the client while it is attached: on their own thread, so that a stuck
-//! stdout never keeps one waiting.
+//! Signals that reach the client while it is attached.
 //!
 //! With a terminal the keys travel as bytes, so a signal is meant for the client itself: the
-//! terminal is restored and the signal takes its course; only SIGWINCH means the container.
-//! Without one, signals are passed on to the container.
+//! terminal is restored and the signal takes its course; only SIGWINCH means the container. That
+//! is a thread's work, so that a stuck terminal never keeps a signal waiting.
+//!
+//! Without one, signals are passed on to the container. They arrive at a pipe that the session
+//! polls beside its streams: the short commands that people measure start no thread.
 
 use crate::terminal;
 use client::{Client, Host, Query, Request};
 use signal_hook::consts::{SIGALRM, SIGCONT, SIGTSTP, SIGUSR1, SIGUSR2};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH};
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::SignalOnly;
 use signal_hook::iterator::{Handle, Signals};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::thread::JoinHandle;
 
 const ENDING: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
@@ -17,7 +23,7 @@ const PROXIED: [i32; 9] = [
     SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGCONT, SIGTSTP,
 ];
 
-/// The thread, for as long as this lives.
+/// The thread that a terminal needs, for as long as this lives.
 #[derive(Debug)]
 pub(crate) struct SignalThread {
     handle: Handle,
@@ -44,26 +50,6 @@ impl SignalThread {
         })
     }
 
-    /// Restores the terminal before dying, and passes nothing on.
-    ///
-    /// # Errors
-    /// The kernel refuses a handler or a thread.
-    pub(crate) fn passing_to(host: Host, id: String) -> std::io::Result<Self> {
-        let mut signals = Signals::new(PROXIED)?;
-        Self::spawn(signals.handle(), move || {
-            for signal in signals.forever() {
-                let target = Query::new("/containers/{}/kill", &[&id])
-                    .with("signal", &signal.to_string())
-                    .finish();
-                let sent = Client::new(host.clone()).call(Request::post(target));
-                // With nobody to pass it on, the user still wants the client to end.
-                if sent.is_err_and(|error| error.status().is_none()) && ENDING.contains(&signal) {
-                    die(signal);
-                }
-            }
-        })
-    }
-
     fn spawn(handle: Handle, body: impl FnOnce() + Send + 'static) -> std::io::Result<Self> {
         let thread = std::thread::Builder::new()
             .name("signals".to_owned())
@@ -84,6 +70,66 @@ impl Drop for SignalThread {
             // takes it along.
             if thread.is_finished() {
                 thread.join().ok();
+            }
+        }
+    }
+}
+
+/// Signals to pass on to a container, and the pipe that tells of them.
+pub(crate) struct SignalPipe {
+    delivery: SignalDelivery<UnixStream, SignalOnly>,
+    host: Host,
+    id: String,
+}
+
+impl std::fmt::Debug for SignalPipe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SignalPipe").field("id", &self.id).finish()
+    }
+}
+
+impl SignalPipe {
+    /// Takes the signals from now on.
+    ///
+    /// # Errors
+    /// The kernel refuses a handler or the pipe.
+    pub(crate) fn new(host: Host, id: String) -> std::io::Result<Self> {
+        let (read, write) = UnixStream::pair()?;
+        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, PROXIED)?;
+        Ok(Self { delivery, host, id })
+    }
+
+    /// Returns the descriptor to poll.
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.delivery.get_read().as_fd()
+    }
+
+    /// Passes on what arrived. Each on a thread of its own: the daemon may take its time, and the
+    /// container's output may not wait for it.
+    pub(crate) fn pass_on(&mut self) {
+        for signal in self.delivery.pending() {
+            let (host, id) = (self.host.clone(), self.id.clone());
+            let passing = std::thread::Builder::new().spawn(move || {
+                let target = Query::new("/containers/{}/kill", &[&id])
+                    .with("signal", &signal.to_string())
+                    .finish();
+                let sent = Client::new(host).call(Request::post(target));
+                // With nobody to pass it on, the user still wants the client to end.
+                if sent.is_err_and(|error| error.status().is_none()) && ENDING.contains(&signal) {
+                    die(signal);
+                }
+            });
+            if passing.is_err() {
+                die(signal);
+            }
+        }
+    }
+
+    /// Lets what arrived take its course: the container has ended, the signal is for us.
+    pub(crate) fn obey(&mut self) {
+        for signal in self.delivery.pending() {
+            if ENDING.contains(&signal) {
+                die(signal);
             }
         }
     }

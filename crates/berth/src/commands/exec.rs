@@ -1,14 +1,14 @@
 //! `berth exec`: another process in a running container.
 
 use super::run::{self, DAEMON_ERROR};
-use super::start::{raw_mode, signals};
+use super::start::{raw_mode, terminal_signals};
 use crate::cli::{Globals, Verb};
 use crate::context;
 use crate::detach_keys::DetachKeys;
 use crate::failure::Failure;
 use crate::flags;
 use crate::session::{End, Session};
-use crate::signals as resizing;
+use crate::signals;
 use crate::terminal;
 use client::wire::{Created, ExecBody, ExecInspect, ExecStart};
 use client::{Client, Query, Request};
@@ -111,15 +111,18 @@ impl Verb for Args {
 fn stream(client: &Client, id: &str, session: Session) -> Result<ExitCode, Failure> {
     let resize = format!("/exec/{id}/resize");
     // Docker passes no signals on to an exec.
-    let _signals = signals(client, id, session.tty.then_some(resize.as_str()), false)?;
+    let _signals = session
+        .tty
+        .then(|| terminal_signals(client, &resize))
+        .transpose()?;
     let raw = raw_mode(session.tty && session.stdin)?;
     if session.tty && terminal::stdout_is_terminal() {
         // It may be over by now.
-        resizing::resize(client, &resize).ok();
+        signals::resize(client, &resize).ok();
     }
-    let end = session.run(None);
+    let end = session.run(None, None);
     drop(raw);
-    if end.map_err(|failure| failure.with_code(DAEMON_ERROR))? == End::Detached {
+    if end.map_err(|failure| failure.or_code(DAEMON_ERROR))? == End::Detached {
         writeln!(std::io::stderr(), "read escape sequence").ok();
         return Ok(ExitCode::SUCCESS);
     }

@@ -109,7 +109,11 @@ fn hint(failure: Failure, reference: &Reference) -> Failure {
     let message = failure.message.to_ascii_lowercase();
     // Our own daemon says it in its message already.
     let said = message.contains("image bootstrap") || failure.hint.is_some();
-    if said || !UNREACHABLE.iter().any(|word| message.contains(word)) {
+    // Whoever names a registry of their own wants that one.
+    if said
+        || reference.registry() != "docker.io"
+        || !UNREACHABLE.iter().any(|word| message.contains(word))
+    {
         return failure;
     }
     let name = reference.familiar();

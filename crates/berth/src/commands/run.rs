@@ -56,11 +56,7 @@ impl Verb for Args {
     }
 
     fn run(self, globals: &Globals) -> Result<ExitCode, Failure> {
-        let daemon_failed = |failure: Failure| match failure.code {
-            1 => failure.with_code(DAEMON_ERROR),
-            _ => failure,
-        };
-        run(&self, globals).map_err(daemon_failed)
+        run(&self, globals).map_err(|failure| failure.or_code(DAEMON_ERROR))
     }
 }
 
@@ -126,8 +122,13 @@ fn attached(
     let wait = exit_watch::begin(client, id, condition)?;
     // While the daemon makes both ready.
     let resize = format!("/containers/{id}/resize");
-    let follow = body.tty.then_some(resize.as_str());
-    let _signals = start::signals(client, id, follow, args.sig_proxy)?;
+    let _signals = body
+        .tty
+        .then(|| start::terminal_signals(client, &resize))
+        .transpose()?;
+    let mut signals = (!body.tty && args.sig_proxy)
+        .then(|| start::proxied_signals(client, id))
+        .transpose()?;
     let connection = attach.hijacked()?;
     let mut watch = ExitWatch::new(client, id, condition, wait)?;
     tracer.end(attaching);
@@ -149,7 +150,7 @@ fn attached(
         resize: body.tty.then_some(resize),
         detach_keys: (body.tty && streams.stdin).then_some(keys),
     };
-    let end = session.run(Some(&mut watch));
+    let end = session.run(Some(&mut watch), signals.as_mut());
     drop(raw);
     if body.tty {
         // Raw mode and the container's own drawing are over.
@@ -160,7 +161,7 @@ fn attached(
             writeln!(std::io::stderr(), "read escape sequence").ok();
             Ok(ExitCode::SUCCESS)
         }
-        End::Closed => watch.finish().map(ExitCode::from),
+        End::Closed => watch.finish(signals).map(ExitCode::from),
     }
 }
 

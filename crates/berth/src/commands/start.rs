@@ -8,7 +8,7 @@ use crate::detach_keys::DetachKeys;
 use crate::exit_watch::{self, Condition, ExitWatch};
 use crate::failure::Failure;
 use crate::session::{End, Session};
-use crate::signals::{self, SignalThread};
+use crate::signals::{self, SignalPipe, SignalThread};
 use crate::terminal::{self, RawMode};
 use client::wire::ContainerInspect;
 use client::{Client, Query};
@@ -105,7 +105,10 @@ pub(crate) fn attached(
     let connection = attach.hijacked()?;
     let mut watch = ExitWatch::new(client, id, condition, wait)?;
     let resize = format!("/containers/{id}/resize");
-    let _signals = signals(client, id, tty.then_some(resize.as_str()), wish.proxy)?;
+    let _signals = tty.then(|| terminal_signals(client, &resize)).transpose()?;
+    let mut signals = (!tty && wish.proxy)
+        .then(|| proxied_signals(client, id))
+        .transpose()?;
     let raw = raw_mode(streams.stdin && tty)?;
     if wish.start {
         run::start_container(client, id, wish.keys)?;
@@ -120,32 +123,30 @@ pub(crate) fn attached(
         resize: tty.then_some(resize),
         detach_keys: (tty && streams.stdin).then_some(keys),
     };
-    let end = session.run(Some(&mut watch));
+    let end = session.run(Some(&mut watch), signals.as_mut());
     drop(raw);
-    match end.map_err(|failure| failure.with_code(DAEMON_ERROR))? {
+    match end.map_err(|failure| failure.or_code(DAEMON_ERROR))? {
         End::Detached => {
             writeln!(std::io::stderr(), "read escape sequence").ok();
             Ok(ExitCode::SUCCESS)
         }
-        End::Closed => watch.finish().map(ExitCode::from),
+        End::Closed => watch.finish(signals).map(ExitCode::from),
     }
 }
 
-/// Watches signals: for the terminal behind `resize`, or to pass them on.
-pub(crate) fn signals(
-    client: &Client,
-    id: &str,
-    resize: Option<&str>,
-    proxy: bool,
-) -> Result<Option<SignalThread>, Failure> {
-    let host = client.host().clone();
-    let watching = match resize {
-        Some(target) => Some(SignalThread::for_terminal(host, target.to_owned())),
-        None => proxy.then(|| SignalThread::passing_to(host, id.to_owned())),
-    };
-    watching
-        .transpose()
-        .map_err(|error| Failure::new(format!("watch signals: {error}")))
+/// Watches signals for a terminal whose size goes to `resize`.
+pub(crate) fn terminal_signals(client: &Client, resize: &str) -> Result<SignalThread, Failure> {
+    SignalThread::for_terminal(client.host().clone(), resize.to_owned()).map_err(no_signals)
+}
+
+/// Watches signals to pass on to a container.
+pub(crate) fn proxied_signals(client: &Client, id: &str) -> Result<SignalPipe, Failure> {
+    SignalPipe::new(client.host().clone(), id.to_owned()).map_err(no_signals)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape map_err wants")]
+fn no_signals(error: std::io::Error) -> Failure {
+    Failure::new(format!("watch signals: {error}"))
 }
 
 /// Enters raw mode if it is wanted and stdin is a terminal.
