@@ -283,15 +283,12 @@ fn images_are_removed_unless_in_use() {
                 .says(&["no such image"]);
         }
         wait_until("layers and blobs are gone from the disk", || {
-            ["layers/sha256", "content/blobs"]
-                .iter()
-                .all(|below| {
-                    std::fs::read_dir(machine.data_root().join(below))
-                        .unwrap()
-                        .next()
-                        .is_none()
-                })
-                .then_some(())
+            let data = machine.data_root();
+            let script = format!(
+                "find {0}/layers {0}/content -type f | head -1",
+                data.display()
+            );
+            machine.namespace.shell(&script).is_empty().then_some(())
         });
     });
 }

@@ -66,7 +66,12 @@ fn the_size_is_right_from_the_start_and_follows() {
             assert_eq!(terminal.exit(), 0);
             let mut terminal = shell(machine, client, &["--rm"]);
             terminal.resize(50, 132);
-            wait_until("the size follows", || {
+            wait_until(&format!("the size follows, {client:?}"), || {
+                // The official client prints before it listens for changes; ours must not.
+                if client == Client::Docker {
+                    terminal.resize(49, 131);
+                    terminal.resize(50, 132);
+                }
                 terminal.send("stty size\n");
                 e2e::wait::pause(std::time::Duration::from_millis(200));
                 terminal.screen().contains("50 132").then_some(())
