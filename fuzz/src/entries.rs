@@ -46,6 +46,18 @@ pub fn manifest(bytes: &[u8]) {
     round_trip::<ImageConfig>(bytes);
 }
 
+/// A body is read or refused with a message, and settings survive being stored and read again.
+pub fn api_body(bytes: &[u8]) {
+    match docker_api::read_create_body(bytes) {
+        Ok(settings) => {
+            let written = serde_json::to_string(&settings).expect("settings can be stored");
+            let again = serde_json::from_str(&written).expect("and read again");
+            assert_eq!(settings, again);
+        }
+        Err(error) => assert!(!error.message().is_empty()),
+    }
+}
+
 /// A layer unpacks or fails, and either way nothing appears outside its root.
 pub fn layer(bytes: &[u8]) {
     let scratch = tempfile::tempdir().expect("a temporary directory");

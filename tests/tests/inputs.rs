@@ -25,6 +25,11 @@ const DOCUMENTS: &[&str] = &[
     r#"{"architecture":"amd64","os":"linux","config":{"Env":["A=b"],"Cmd":["sh"],"ExposedPorts":{"80/tcp":{}}},"rootfs":{"type":"layers","diff_ids":[]},"history":[{"created_by":"x","empty_layer":true}]}"#,
 ];
 
+const BODIES: &[&str] = &[
+    r#"{"Image":"busybox","Cmd":["sh","-c","true"],"Env":["A=b"],"User":"1000:50","Tty":true,"Labels":{"a":"b"},"StopSignal":"SIGTERM","ExposedPorts":{"80/tcp":{}},"HostConfig":{"Binds":["/a:/b:ro","name:/c"],"NetworkMode":"bridge","PortBindings":{"80/tcp":[{"HostIp":"127.0.0.1","HostPort":"8080"}]},"RestartPolicy":{"Name":"no"},"AutoRemove":true,"CapAdd":["NET_ADMIN"],"CapDrop":["ALL"],"Memory":67108864,"NanoCpus":500000000,"PidsLimit":10,"Ulimits":[{"Name":"nofile","Soft":1,"Hard":2}],"Devices":[{"PathOnHost":"/dev/fuse","PathInContainer":"/dev/fuse","CgroupPermissions":"rwm"}],"SecurityOpt":["no-new-privileges"],"Tmpfs":{"/t":"size=1m"},"Mounts":[{"Type":"bind","Source":"/a","Target":"/m","ReadOnly":true}],"ExtraHosts":["a:127.0.0.1"],"LogConfig":{"Type":"json-file","Config":{"max-size":"1m"}}},"NetworkingConfig":{"EndpointsConfig":{}}}"#,
+    r#"{"Image":"busybox","Entrypoint":[""],"Cmd":null,"HostConfig":{"NetworkMode":"container:x","PidMode":"host","IpcMode":"none"}}"#,
+];
+
 fn layers() -> Vec<Vec<u8>> {
     let mut tar = LayerTar::default();
     tar.dir("a")
@@ -92,6 +97,9 @@ fn seeds_are_accepted() {
     serde_json::from_str::<model::image::Manifest>(manifest).unwrap();
     serde_json::from_str::<model::image::Index>(index).unwrap();
     serde_json::from_str::<model::image::ImageConfig>(config).unwrap();
+    for body in BODIES {
+        docker_api::read_create_body(body.as_bytes()).unwrap();
+    }
 }
 
 proptest! {
@@ -110,6 +118,11 @@ proptest! {
     #[test]
     fn documents_from_spoiled_seeds(bytes in spoiled(seeds(DOCUMENTS))) {
         entries::manifest(&bytes);
+    }
+
+    #[test]
+    fn api_bodies_from_spoiled_seeds(bytes in spoiled(seeds(BODIES))) {
+        entries::api_body(&bytes);
     }
 
     #[test]

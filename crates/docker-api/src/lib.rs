@@ -27,6 +27,18 @@ pub use version::ApiVersion;
 
 use std::sync::Arc;
 
+/// Reads the body of `POST /containers/create` into settings, as the route does.
+///
+/// Public because it is where the richest of outside bytes come in: the fuzz target calls it.
+///
+/// # Errors
+/// The body is no JSON of that shape, or asks for what cannot be had.
+pub fn read_create_body(bytes: &[u8]) -> Result<model::settings::ContainerSettings, ApiError> {
+    let body = serde_json::from_slice(bytes)
+        .map_err(|error| ApiError::bad_request(format!("invalid JSON: {error}")))?;
+    convert::create::settings(body)
+}
+
 /// What every handler can reach.
 #[derive(Debug, Clone)]
 pub struct AppState {
