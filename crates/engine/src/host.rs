@@ -31,8 +31,17 @@ impl Host {
                 cgroup_v2: std::fs::metadata("/sys/fs/cgroup/cgroup.controllers").is_ok(),
                 capabilities,
                 devices: Vec::new(),
+                cpus: std::thread::available_parallelism()
+                    .ok()
+                    .and_then(|cpus| u32::try_from(cpus.get()).ok())
+                    .unwrap_or(0),
             },
         }
+    }
+
+    /// Returns the facts without the devices.
+    pub(crate) fn known(&self) -> &HostFacts {
+        &self.facts
     }
 
     /// Returns the facts; with all devices for a privileged container.

@@ -62,6 +62,8 @@ pub struct HostFacts {
     pub capabilities: Vec<String>,
     /// Every device of the host, for `--privileged`.
     pub devices: Vec<DeviceNode>,
+    /// Processors online; 0 if unknown.
+    pub cpus: u32,
 }
 
 /// A device node that exists on the host.
@@ -135,6 +137,19 @@ pub enum SpecError {
     /// `--ulimit` names none, or its soft limit is above the hard one.
     #[error("invalid ulimit {0}")]
     Ulimit(String),
+}
+
+/// Checks what can be known before there is a container: docker refuses these at create.
+///
+/// # Errors
+/// As [`build`], but for the block devices, which are looked up at start.
+pub fn check(settings: &ContainerSettings, host: &HostFacts) -> Result<(), SpecError> {
+    capabilities::effective(&settings.security, &host.capabilities)?;
+    resources::check(settings, host.cpus)?;
+    settings
+        .ulimits
+        .iter()
+        .try_for_each(|limit| rlimit(limit).map(drop))
 }
 
 /// Makes the OCI runtime spec of a container.

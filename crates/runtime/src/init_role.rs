@@ -73,6 +73,7 @@ fn spawn(program: &OsString, args: &[OsString]) -> io::Result<i32> {
     command.args(args);
     // A group of its own, in the foreground of the terminal, so that ^C reaches it alone.
     command.process_group(0);
+    sys::process::unblock_signals_in(&mut command);
     let child = command.spawn()?;
     let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
     if terminal && let Some(group) = rustix::process::Pid::from_raw(pid) {

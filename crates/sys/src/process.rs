@@ -187,6 +187,13 @@ pub fn set_signal_mask(signals: &[i32]) -> io::Result<()> {
         .map(drop)
 }
 
+/// Has the program that `command` starts begin with no signal blocked, whatever this thread blocks.
+pub fn unblock_signals_in(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt as _;
+    // SAFETY: the closure makes one system call, which is async-signal-safe, and allocates nothing.
+    unsafe { command.pre_exec(|| set_signal_mask(&[])) };
+}
+
 /// Waits for one of the blocked `signals` and returns its number.
 pub fn wait_signal(signals: &[i32]) -> io::Result<i32> {
     // SAFETY: a `sigset_t` is plain bits, for which zero is a value.

@@ -41,6 +41,7 @@ impl Containers {
         let image = self.context.images.resolve(&settings.image)?;
         check_platform(&image, platform, &settings)?;
         check(&settings)?;
+        model::spec::check(&settings, self.context.host.known())?;
         let id = ContainerId::from_random(random::bytes());
         let name = self.take_name(name, &id)?;
         let created = self.create_named(&id, &name, &image, settings);

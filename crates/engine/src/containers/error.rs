@@ -59,6 +59,9 @@ pub enum CreateError {
     /// The process cannot be.
     #[error(transparent)]
     Process(#[from] ProcessError),
+    /// The settings make no runtime spec.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
     /// The settings contradict each other.
     #[error("{0}")]
     Invalid(String),
@@ -106,7 +109,7 @@ impl CreateError {
             Self::Name(_) => ErrorKind::Conflict,
             Self::Lookup(error) => error.kind(),
             Self::Volume(error) => error.kind(),
-            Self::Process(_) | Self::Invalid(_) | Self::BindSource(_) => {
+            Self::Process(_) | Self::Spec(_) | Self::Invalid(_) | Self::BindSource(_) => {
                 ErrorKind::InvalidParameter
             }
             Self::Platform { .. } => ErrorKind::NotFound,

@@ -1,7 +1,7 @@
 //! Limits in docker's words and units, checked, into the runtime spec's.
 
 use super::{DeviceNode, SpecInput};
-use crate::settings::Resources;
+use crate::settings::{ContainerSettings, Resources};
 use oci_spec::runtime::{
     LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxDeviceType, LinuxMemory, LinuxPids,
     LinuxResources, LinuxThrottleDeviceBuilder, LinuxWeightDeviceBuilder,
@@ -36,6 +36,9 @@ pub enum ResourceError {
     /// Both `--cpus` and `--cpu-period` or `--cpu-quota`.
     #[error("Conflicting options: Nano CPUs and CPU {0} cannot both be set.")]
     CpusTwice(&'static str),
+    /// `--cpus` above what the host has.
+    #[error("range of CPUs is from 0.01 to {0}.00, as there are only {0} CPUs available")]
+    CpuRange(u32),
     /// `--cpu-period` outside 1 ms to 1 s.
     #[error("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")]
     CpuPeriod,
@@ -76,6 +79,25 @@ pub fn linux_resources(
         linux.set_pids(Some(pids));
     }
     Ok(linux)
+}
+
+/// Checks what needs no host but its number of processors.
+pub(super) fn check(settings: &ContainerSettings, cpus: u32) -> Result<(), ResourceError> {
+    let resources = &settings.resources;
+    memory(resources)?;
+    cpu(resources)?;
+    let most = u64::from(cpus).saturating_mul(NANO_CPUS_PER_CPU);
+    if cpus > 0 && resources.nano_cpus.is_some_and(|nano| nano > most) {
+        return Err(ResourceError::CpuRange(cpus));
+    }
+    let rules = settings.devices.cgroup_rules.iter();
+    rules
+        .map(|text| {
+            parse_rule(text)
+                .map(drop)
+                .ok_or_else(|| ResourceError::DeviceRule(text.clone()))
+        })
+        .collect()
 }
 
 fn memory(resources: &Resources) -> Result<Option<LinuxMemory>, ResourceError> {

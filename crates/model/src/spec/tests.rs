@@ -26,6 +26,7 @@ fn host() -> HostFacts {
         cgroup_v2: true,
         capabilities: names.map(str::to_owned).to_vec(),
         devices: Vec::new(),
+        cpus: 2,
     }
 }
 
@@ -245,4 +246,27 @@ fn init_comes_before_the_command() {
     let args = spec.process().as_ref().unwrap().args().clone().unwrap();
     assert_eq!(args, [INIT_PATH, "--", "sh"]);
     assert!(destinations(&spec).contains(&INIT_PATH.to_owned()));
+}
+
+#[test]
+fn more_cpus_than_there_are_is_refused_at_create() {
+    let with = |nano_cpus| {
+        let resources = crate::settings::Resources {
+            nano_cpus: Some(nano_cpus),
+            ..Default::default()
+        };
+        check(
+            &ContainerSettings {
+                resources,
+                ..Default::default()
+            },
+            &host(),
+        )
+    };
+    assert_eq!(with(2_000_000_000), Ok(()));
+    let error = with(2_000_000_001).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available"
+    );
 }
