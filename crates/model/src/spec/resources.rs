@@ -90,14 +90,10 @@ pub(super) fn check(settings: &ContainerSettings, cpus: u32) -> Result<(), Resou
     if cpus > 0 && resources.nano_cpus.is_some_and(|nano| nano > most) {
         return Err(ResourceError::CpuRange(cpus));
     }
-    let rules = settings.devices.cgroup_rules.iter();
-    rules
-        .map(|text| {
-            parse_rule(text)
-                .map(drop)
-                .ok_or_else(|| ResourceError::DeviceRule(text.clone()))
-        })
-        .collect()
+    settings.devices.cgroup_rules.iter().try_for_each(|text| {
+        let rule = parse_rule(text).map(drop);
+        rule.ok_or_else(|| ResourceError::DeviceRule(text.clone()))
+    })
 }
 
 fn memory(resources: &Resources) -> Result<Option<LinuxMemory>, ResourceError> {

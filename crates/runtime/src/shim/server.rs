@@ -60,6 +60,21 @@ struct Container {
     _mount_namespace: Option<OwnedFd>,
 }
 
+impl Container {
+    /// Removes the cgroup, and lets the mount namespace go.
+    fn take_apart(self) {
+        let Some(cgroup) = &self.cgroup else {
+            return;
+        };
+        // Processes are left only where the container shared somebody's process namespace.
+        if cgroup.procs().is_ok_and(|left| !left.is_empty()) {
+            cgroup.kill().ok();
+        }
+        // What cannot be removed now is swept by the daemon's next start.
+        cgroup.remove().ok();
+    }
+}
+
 /// Everything the shim has.
 #[derive(Debug)]
 pub(super) struct Server {
@@ -70,6 +85,8 @@ pub(super) struct Server {
     id: String,
     directory: PathBuf,
     exited: Option<ExitRecord>,
+    /// What is left of the container when its end is reported.
+    ended: Option<Container>,
     tasks: Vec<Task>,
     scratch: Vec<u8>,
 }
@@ -85,6 +102,7 @@ impl Server {
             id: String::new(),
             directory: PathBuf::new(),
             exited: None,
+            ended: None,
             tasks: Vec::new(),
             scratch: vec![0; READ_BYTES],
         }
@@ -235,6 +253,11 @@ impl Server {
             }
         }
         self.tasks.retain_mut(|task| !task.is_over(now));
+        // Last, since nobody waits for it: the end of the mount namespace and, under cgroup v1,
+        // of the cgroup take milliseconds.
+        if let Some(container) = self.ended.take() {
+            container.take_apart();
+        }
     }
 
     /// The log is complete: write the record, tell the daemon, then let go of the rest.
@@ -250,14 +273,7 @@ impl Server {
         write_record(&self.directory, &record).ok();
         self.exited = Some(record.clone());
         self.tell(Event::Exited(record));
-        if let Some(cgroup) = &container.cgroup {
-            // Processes are left only where the container shared somebody's process namespace.
-            if cgroup.procs().is_ok_and(|left| !left.is_empty()) {
-                cgroup.kill().ok();
-            }
-            // What cannot be removed now is swept by the daemon's next start.
-            cgroup.remove().ok();
-        }
+        self.ended = Some(container);
     }
 
     fn accept(&mut self) {
