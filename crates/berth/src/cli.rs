@@ -8,8 +8,10 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-/// Exit code for a command line that makes no sense, as docker has it.
+/// Exit code for flags that make no sense, as docker has it.
 const USAGE: u8 = 125;
+/// Exit code for a command that is none, or that misses an argument, as docker has it.
+const NO_COMMAND: u8 = 1;
 
 /// What every command is given besides its own arguments.
 #[derive(Debug, Clone)]
@@ -186,7 +188,7 @@ fn dispatch(
     };
     let Some(entry) = entries.iter().find(|entry| entry.name == name) else {
         return Err(
-            Failure::new(format!("berth: '{name}' is not a berth command")).with_code(USAGE),
+            Failure::new(format!("berth: '{name}' is not a berth command")).with_code(NO_COMMAND),
         );
     };
     match entry.action {
@@ -196,14 +198,25 @@ fn dispatch(
 }
 
 fn usage(error: &clap::Error) -> Failure {
-    Failure::new(error.to_string().trim_end()).with_code(USAGE)
+    Failure::new(error.to_string().trim_end()).with_code(usage_code(error))
+}
+
+fn usage_code(error: &clap::Error) -> u8 {
+    use clap::error::ErrorKind;
+    match error.kind() {
+        ErrorKind::InvalidSubcommand
+        | ErrorKind::MissingSubcommand
+        | ErrorKind::MissingRequiredArgument
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => NO_COMMAND,
+        _ => USAGE,
+    }
 }
 
 fn report_usage(error: &clap::Error) -> ExitCode {
     // Help and version go to stdout and are no errors. A closed stream leaves nobody to tell.
     error.print().ok();
     if error.use_stderr() {
-        ExitCode::from(USAGE)
+        ExitCode::from(usage_code(error))
     } else {
         ExitCode::SUCCESS
     }

@@ -13,8 +13,8 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     /// What to do about it.
     pub(crate) hint: Option<String>,
-    /// The exit code.
-    pub(crate) code: u8,
+    /// The exit code; none: an ordinary failure's, which is 1 unless the command has another.
+    pub(crate) code: Option<u8>,
 }
 
 impl Failure {
@@ -23,7 +23,7 @@ impl Failure {
         Self {
             message: message.into(),
             hint: None,
-            code: 1,
+            code: None,
         }
     }
 
@@ -32,7 +32,7 @@ impl Failure {
         Self {
             message: String::new(),
             hint: None,
-            code,
+            code: Some(code),
         }
     }
 
@@ -51,16 +51,18 @@ impl Failure {
     /// Replaces the exit code.
     #[must_use]
     pub(crate) fn with_code(self, code: u8) -> Self {
-        Self { code, ..self }
+        Self {
+            code: Some(code),
+            ..self
+        }
     }
 
     /// Replaces the exit code of an ordinary failure; a code that says something stays.
     #[must_use]
     pub(crate) fn or_code(self, code: u8) -> Self {
-        if self.code == 1 {
-            Self { code, ..self }
-        } else {
-            self
+        Self {
+            code: self.code.or(Some(code)),
+            ..self
         }
     }
 
@@ -83,7 +85,7 @@ impl Failure {
         if let Some(hint) = &self.hint {
             writeln!(stderr, "hint: {hint}").ok();
         }
-        ExitCode::from(self.code)
+        ExitCode::from(self.code.unwrap_or(1))
     }
 }
 

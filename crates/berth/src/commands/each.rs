@@ -30,6 +30,6 @@ pub(crate) fn each(
     Err(Failure {
         message: messages.join("\n"),
         hint: failures.iter().find_map(|failure| failure.hint.clone()),
-        code: 1,
+        code: None,
     })
 }

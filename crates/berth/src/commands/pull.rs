@@ -116,6 +116,10 @@ fn hint(failure: Failure, reference: &Reference) -> Failure {
     {
         return failure;
     }
+    // A digest cannot be chosen, so an image made here cannot have it.
+    if reference.digest().is_some() {
+        return failure;
+    }
     let name = reference.familiar();
     failure.with_hint(format!(
         "if no registry can be reached from here, make a Debian image called {name} from this machine's package source: berth image bootstrap {name}"

@@ -183,7 +183,8 @@ fn check(args: &Args, body: &CreateBody) -> Result<DetachKeys, Failure> {
 /// Refuses a terminal for the container where the user has none to give.
 pub(crate) fn check_terminal(wanted: bool) -> Result<(), Failure> {
     if wanted && !terminal::stdin_is_terminal() {
-        return Err(Failure::new("the input device is not a TTY"));
+        // Not the daemon's error, so not 125: docker has it so.
+        return Err(Failure::new("the input device is not a TTY").with_code(1));
     }
     Ok(())
 }

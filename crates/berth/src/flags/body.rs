@@ -125,6 +125,8 @@ fn host_config(args: &ContainerArgs, around: &Surroundings<'_>) -> Result<HostCo
         publish_all_ports: args.publish_all,
         readonly_rootfs: args.read_only,
         security_opt: security(args)?,
+        masked_paths: visible_paths(args),
+        readonly_paths: visible_paths(args),
         storage_opt: map(&args.storage_opt),
         tmpfs: args
             .tmpfs
@@ -230,10 +232,19 @@ fn ports(args: &ContainerArgs) -> Result<Ports, FlagError> {
     Ok((bindings, exposed))
 }
 
+/// `systempaths=unconfined` is no option of the daemon's: it means that no path is hidden.
+fn visible_paths(args: &ContainerArgs) -> Option<Vec<String>> {
+    let unconfined = |option: &String| option == SYSTEM_PATHS;
+    args.security_opt.iter().any(unconfined).then(Vec::new)
+}
+
+const SYSTEM_PATHS: &str = "systempaths=unconfined";
+
 /// The daemon cannot read the client's files: a seccomp profile travels inside the option.
 fn security(args: &ContainerArgs) -> Result<Vec<String>, FlagError> {
     args.security_opt
         .iter()
+        .filter(|option| *option != SYSTEM_PATHS)
         .map(|option| {
             let Some((name, value)) = option.split_once(['=', ':']) else {
                 return if option == "no-new-privileges" {

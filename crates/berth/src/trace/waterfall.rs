@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 const MIN_BAR: usize = 16;
 const MAX_NAME: usize = 44;
 /// Actor, gaps and the two columns of numbers.
-const FIXED: usize = 10 + 2 + 10 + 10 + 2;
+const FIXED: usize = 10 + 2 + 11 + 1 + 10 + 2;
 
 /// Draws steps that are sorted by their start.
 pub(super) fn render(steps: &[Step], width: usize) -> String {
@@ -39,7 +39,7 @@ pub(super) fn render(steps: &[Step], width: usize) -> String {
         // Infallible: the target is a String.
         writeln!(
             out,
-            "{:<10}{:<names$}  {:>10}{:>10}  {}{drawn}{}",
+            "{:<10}{:<names$}  {:>11} {:>10}  {}{drawn}{}",
             actor(step.actor),
             cut(&label(step), names),
             milliseconds(step.start_ns - first, "+"),
@@ -51,7 +51,7 @@ pub(super) fn render(steps: &[Step], width: usize) -> String {
     }
     writeln!(
         out,
-        "{:<10}{:<names$}  {:>10}{:>10}",
+        "{:<10}{:<names$}  {:>11} {:>10}",
         "",
         "all of it",
         "",
@@ -107,15 +107,15 @@ mod tests {
             step(Actor::Daemon, "second half", 500, 500),
             step(Actor::Kernel, "instant", 999, 0),
         ];
-        let text = render(&steps, 61);
+        let text = render(&steps, 63);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(
             lines,
             [
-                "client    all           +0.000 ms  1.000 ms  ████████████████",
-                "daemon    second half   +0.500 ms  0.500 ms          ████████",
-                "kernel    instant       +0.999 ms  0.000 ms                 ▏",
-                "          all of it                1.000 ms",
+                "client    all            +0.000 ms   1.000 ms  ████████████████",
+                "daemon    second half    +0.500 ms   0.500 ms          ████████",
+                "kernel    instant        +0.999 ms   0.000 ms                 ▏",
+                "          all of it                  1.000 ms",
             ]
         );
     }

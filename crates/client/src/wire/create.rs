@@ -151,6 +151,10 @@ wire! {
         readonly_rootfs: bool,
         /// Security options.
         security_opt: Vec<String>,
+        /// Paths that are not seen; none: the engine's own list.
+        masked_paths: Option<Vec<String>>,
+        /// Paths that are not writable; none: the engine's own list.
+        readonly_paths: Option<Vec<String>>,
         /// Storage options.
         storage_opt: BTreeMap<String, String>,
         /// `--tmpfs`.
