@@ -72,7 +72,7 @@ fn overlay(
     };
     for (index, layer) in lower.iter().enumerate() {
         match fsconfig_set_string(&fs, "lowerdir+", layer) {
-            // Before Linux 6.8 layers cannot be added one by one.
+            // Linux 6.5 to 6.7 know the interface, but cannot add layers one by one.
             Err(Errno::INVAL) if index == 0 && layer.is_dir() => {
                 return overlay_by_mount(plan, lower, upper, work, volatile);
             }
@@ -86,9 +86,15 @@ fn overlay(
         fsconfig_set_flag(&fs, option).at(Stage::Mount, format!("overlay {option}"))?;
     }
     fsconfig_set_string(&fs, "source", "overlay").at(Stage::Mount, "overlay")?;
-    fsconfig_create(&fs)
-        .map_err(|error| complaint(&fs, error))
-        .at(Stage::Mount, format!("overlay on {}", upper.display()))?;
+    match fsconfig_create(&fs) {
+        Ok(()) => {}
+        // Before Linux 6.5 the options are looked at only now, and `lowerdir+` is none of them.
+        Err(Errno::INVAL) => return overlay_by_mount(plan, lower, upper, work, volatile),
+        Err(error) => {
+            let what = format!("overlay on {}", upper.display());
+            return Err(complaint(&fs, error)).at(Stage::Mount, what);
+        }
+    }
     fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).at(Stage::Mount, "overlay")
 }
 
@@ -117,12 +123,12 @@ fn overlay_by_mount(
         .map(|path| open(path))
         .collect::<Result<_, _>>()?;
     let name = |fd: &OwnedFd| fd_number(fd.as_fd());
-    let (upper, work) = (open(upper)?, open(work)?);
+    let (upper_fd, work) = (open(upper)?, open(work)?);
     rustix::process::chdir("/proc/self/fd").at(Stage::Mount, "/proc/self/fd")?;
     let mut data = format!(
         "lowerdir={},upperdir={},workdir={}",
         layers.iter().map(name).collect::<Vec<_>>().join(":"),
-        name(&upper),
+        name(&upper_fd),
         name(&work)
     );
     for option in overlay_flags(plan, volatile) {
@@ -130,17 +136,13 @@ fn overlay_by_mount(
         data.push_str(option);
     }
     let data = std::ffi::CString::new(data).at(Stage::Mount, "overlay")?;
-    rustix::mount::mount(
-        "overlay",
-        name(&upper),
-        "overlay",
-        MountFlags::empty(),
-        data.as_c_str(),
-    )
-    .at(Stage::Mount, "overlay")?;
-    // Taken off again at once: the caller attaches it where it belongs.
-    let mounted = clone_tree(CWD, Path::new(&name(&upper)), false).at(Stage::Mount, "overlay")?;
-    rustix::mount::unmount(name(&upper), rustix::mount::UnmountFlags::DETACH)
+    let flags = MountFlags::empty();
+    rustix::mount::mount("overlay", upper, "overlay", flags, data.as_c_str())
+        .at(Stage::Mount, format!("overlay on {}", upper.display()))?;
+    // Taken off again at once: the caller attaches it where it belongs. Found by its path, since a
+    // descriptor's name leads beneath what is mounted there.
+    let mounted = clone_tree(CWD, upper, false).at(Stage::Mount, "overlay")?;
+    rustix::mount::unmount(upper, rustix::mount::UnmountFlags::DETACH)
         .at(Stage::Mount, "overlay")?;
     rustix::process::chdir("/").at(Stage::Mount, "/")?;
     Ok(mounted)
