@@ -80,7 +80,7 @@ fn commands_and_flags_that_are_not_there() {
             125,
             &["--no-such-flag"],
         );
-        machine.berth(&["run"]).exits(125);
+        machine.berth(&["run"]).exits(1);
         machine.berth(&["stop"]).exits(1);
     });
 }

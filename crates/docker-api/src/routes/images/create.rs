@@ -91,7 +91,7 @@ async fn pull(
     let first = match running.next().await {
         Step::Event(event) => Step::Event(event),
         Step::Done(result) => match *result {
-            Err(error) => return Err(api_error(&error, &running.reference)),
+            Err(error) => return Err(without_login(api_error(&error, &running.reference))),
             Ok(pulled) => Step::Done(Box::new(Ok(pulled))),
         },
     };
@@ -160,6 +160,15 @@ fn api_error(error: &PullError, reference: &Reference) -> ApiError {
         Some(hint) => ApiError::new(error.kind(), format!("{} ({hint})", plain.message())),
         None => plain,
     }
+}
+
+/// A registry's refusal is not the daemon's own 401: docker's client would ask for a login, and
+/// wait for ever where nobody can type one. dockerd answers 500 here.
+fn without_login(error: ApiError) -> ApiError {
+    if error.status() == http::StatusCode::UNAUTHORIZED {
+        return ApiError::new(model::ErrorKind::Internal, error.message());
+    }
+    error
 }
 
 /// A tag or a digest is written in the name itself.
