@@ -60,8 +60,8 @@ impl Output {
             .filter(|line| !line.is_empty())
             .collect();
         assert!(
-            !lines.is_empty() && lines.len() <= 3,
-            "`{}` should fail with one clear line (and at most a hint), not\n{}",
+            !lines.is_empty() && lines.len() <= 4,
+            "`{}` should fail with one clear line (and at most a hint and the usage), not\n{}",
             self.line,
             self.stderr
         );

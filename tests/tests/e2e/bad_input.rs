@@ -121,7 +121,6 @@ fn settings_that_make_no_sense() {
             (&["--network", "no-such-network"], "no-such-network"),
             (&["--ulimit", "nofile=10:5"], "ulimit"),
             (&["-w", "relative"], "absolute"),
-            (&["--device", "/dev/no-such"], "/dev/no-such"),
             (&["--security-opt", "nonsense=1"], "nonsense"),
             (&["--name", "-bad"], "name"),
             (&["-e", "=x"], "="),
@@ -135,6 +134,13 @@ fn settings_that_make_no_sense() {
                 .says(&[said])
                 .is_one_clear_line();
         }
+        // docker's client takes any "no such file or directory" for the command's.
+        let args = ["run", "--rm", "--device", "/dev/no-such", "busybox", "true"];
+        machine
+            .berth(&args)
+            .exits(127)
+            .says(&["/dev/no-such"])
+            .is_one_clear_line();
         assert!(machine.containers().is_empty(), "nothing is left half-made");
     });
 }

@@ -269,7 +269,12 @@ fn under_podman() {
         "grep -o ' {}/podman[^ ]*' /proc/self/mounts | sort -r | xargs -r umount -l",
         machine.path("").display().to_string().trim_end_matches('/')
     ));
-    // podman's own monitor leaves its cgroup behind.
-    e2e::leak::remove_cgroups(&machine);
+    // podman's own monitor leaves its cgroup behind when it ends.
+    wait_until("podman's monitors are gone", || {
+        e2e::leak::remove_cgroups(&machine);
+        e2e::leak::cgroup_directories(&machine)
+            .is_empty()
+            .then_some(())
+    });
     machine.finish();
 }
