@@ -122,7 +122,7 @@ fn settings_that_make_no_sense() {
             (&["--ulimit", "nofile=10:5"], "ulimit"),
             (&["-w", "relative"], "absolute"),
             (&["--security-opt", "nonsense=1"], "nonsense"),
-            (&["--name", "-bad"], "name"),
+            (&["--name=-bad"], "name"),
             (&["-e", "=x"], "="),
             (&["-p", "99999:80"], "99999"),
             (&["--stop-signal", "NOPE"], "NOPE"),
