@@ -19,16 +19,20 @@ use sys::mount::{AttributeChange, set_attributes};
 
 use crate::{init::clone_tree, options::attribute};
 
-/// Set for the program that runs protected, so that it does not try for ever.
-const MARK: &str = "BERTH_PROTECTED";
+/// The environment variable set for a program that runs protected, so that it does not try again.
+pub const MARK: &str = "BERTH_PROTECTED";
 
-/// A descriptor of our executable that nobody can write through, for [`sys::process::exec_fd`].
-pub fn executable() -> io::Result<OwnedFd> {
-    read_only_mount().or_else(|_| sealed_copy())
+/// Returns a descriptor of the program at `path` that nobody can write through. Whoever starts our
+/// program often makes one, once, and executes it with [`MARK`] set.
+///
+/// # Errors
+/// The program cannot be opened, or the kernel allows neither way.
+pub fn executable(path: &Path) -> io::Result<OwnedFd> {
+    read_only_mount(path).or_else(|_| sealed_copy(path))
 }
 
-fn read_only_mount() -> io::Result<OwnedFd> {
-    let tree = clone_tree(CWD, Path::new("/proc/self/exe"), false)?;
+fn read_only_mount(path: &Path) -> io::Result<OwnedFd> {
+    let tree = clone_tree(CWD, path, false)?;
     let change = AttributeChange {
         set: attribute::RDONLY,
         ..AttributeChange::default()
@@ -37,10 +41,10 @@ fn read_only_mount() -> io::Result<OwnedFd> {
     Ok(tree)
 }
 
-fn sealed_copy() -> io::Result<OwnedFd> {
+fn sealed_copy(path: &Path) -> io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let copy = rustix::fs::memfd_create("berth", flags)?;
-    let mut source = std::fs::File::open("/proc/self/exe")?;
+    let mut source = std::fs::File::open(path)?;
     let mut target = std::fs::File::from(copy);
     io::copy(&mut source, &mut target)?;
     let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
@@ -60,7 +64,7 @@ pub fn this_process(first_closed: u32) -> io::Result<()> {
     if std::env::var_os(MARK).is_some() || is_protected()? {
         return Ok(());
     }
-    let program = executable()?;
+    let program = executable(Path::new("/proc/self/exe"))?;
     sys::process::close_on_exec_from(first_closed)?;
     let string = |bytes: Vec<u8>| CString::new(bytes).map_err(io::Error::other);
     let args = std::env::args_os()

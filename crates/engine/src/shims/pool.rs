@@ -9,7 +9,7 @@ use runtime::{BlankOptions, Cgroup, Launch};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -67,6 +67,9 @@ pub struct Shims {
 #[derive(Debug)]
 struct Inner {
     options: ShimOptions,
+    /// The program, out of containers' reach; none: each shim sees to that itself, which costs it
+    /// a second execve.
+    program: Option<OwnedFd>,
     /// Shims that wait with an empty container.
     ready: Mutex<Vec<Arc<Link>>>,
     /// Told whenever one was taken or died.
@@ -81,6 +84,7 @@ impl Shims {
     #[must_use]
     pub fn new(options: ShimOptions) -> Self {
         let inner = Arc::new(Inner {
+            program: runtime::protect::executable(&options.exe).ok(),
             options,
             ready: Mutex::default(),
             wanted: Notify::new(),
@@ -218,11 +222,22 @@ impl Inner {
         )
         .map_err(|error| ShimError::Spawn(error.into()))?;
         rustix::io::ioctl_fionbio(&ours, true).map_err(|error| ShimError::Spawn(error.into()))?;
-        let mut command = Command::new(&self.options.exe);
+        let mut command = match &self.program {
+            Some(program) => {
+                let number = program.as_raw_fd();
+                let mut command = Command::new(format!("/proc/self/fd/{number}"));
+                command.env_clear().env(runtime::protect::MARK, "1");
+                command
+            }
+            None => {
+                let mut command = Command::new(&self.options.exe);
+                command.env_clear();
+                command
+            }
+        };
         command
             .arg0("berth") // not the path of the magic link, for whoever lists processes
             .arg("shim")
-            .env_clear()
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             .stderr(Stdio::null());
