@@ -158,18 +158,29 @@ pub enum StdStream {
     Err = 2,
 }
 
-/// Gives every signal its default action and blocks none, as a fresh program expects.
+/// Gives every signal its default action and blocks none, as a fresh program expects. For the time
+/// between fork and exec only: the C library's own signals lose their handlers, too.
 ///
-/// Rust ignores `SIGPIPE`, and an ignored signal stays so across exec.
+/// Rust ignores `SIGPIPE`, whoever started the daemon may have ignored others, and an ignored
+/// signal stays so across exec.
 pub fn reset_signals() -> io::Result<()> {
-    // SAFETY: zero is a valid `sigaction`: default action, no flags, empty mask.
-    let default: libc::sigaction = unsafe { std::mem::zeroed() };
+    // The kernel's `struct sigaction`, which is four words on every architecture: default action,
+    // no flags, no mask. The C library's function would refuse its own signals, 32 and 33.
+    let default = [0_u64; 4];
     for signal in 1..=64 {
-        if signal == libc::SIGKILL || signal == libc::SIGSTOP || signal == 32 || signal == 33 {
-            continue; // cannot be changed, or belong to the C library
+        if signal == libc::SIGKILL || signal == libc::SIGSTOP {
+            continue; // cannot be changed
         }
         // SAFETY: `default` outlives the call, and the default action runs no code of ours.
-        check(unsafe { libc::sigaction(signal, &raw const default, ptr::null_mut()) }.into())?;
+        check(unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                ptr::null_mut::<u64>(),
+                size_of::<u64>(), // bytes of a signal set
+            )
+        })?;
     }
     set_signal_mask(&[])
 }
