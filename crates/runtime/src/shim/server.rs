@@ -216,7 +216,9 @@ impl Server {
     fn reap(&mut self) {
         let now = Now::read();
         while let Ok(Some((pid, exit))) = sys::process::wait_any(false) {
-            if let Some(task) = self.tasks.iter_mut().find(|task| task.pid == pid) {
+            // The number may be that of an ended process, too, whose clients are still here.
+            let mut running = self.tasks.iter_mut().filter(|task| task.is_running());
+            if let Some(task) = running.find(|task| task.pid == pid) {
                 task.exited(exit, now);
             } else if let Phase::Waiting(ready) = &mut self.phase
                 && let Some(ready) = ready.take_if(|ready| ready.blank.pid() == pid)
