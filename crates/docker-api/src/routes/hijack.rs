@@ -6,7 +6,7 @@
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use engine::containers::{Connection, Reservation};
-use http::{HeaderValue, Request, StatusCode, header};
+use http::{Request, StatusCode, header};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use std::io;
@@ -49,10 +49,7 @@ pub(crate) fn hijack(
             (header::CONNECTION, "Upgrade"),
             (header::UPGRADE, "tcp"),
         ];
-        let mut response = (StatusCode::SWITCHING_PROTOCOLS, headers).into_response();
-        response
-            .headers_mut()
-            .insert(header::UPGRADE, HeaderValue::from_static("tcp"));
+        let response = (StatusCode::SWITCHING_PROTOCOLS, headers).into_response();
         return Ok(Hijack {
             response,
             connection: Source::Upgrade(upgrade),
