@@ -281,8 +281,9 @@ impl Blank {
             None => None,
         };
         let (mut ours, mut theirs) = (Some(ours), Some(theirs));
+        let join = target.is_none();
         let forked = with_pid_namespace(&options.pid, || {
-            sys::process::fork(options.cloned(), target.as_ref().map(AsFd::as_fd), || {
+            sys::process::fork(options.cloned(), target, || {
                 // The copy of the other end would keep the channel open for ever.
                 drop(ours.take());
                 theirs
@@ -304,7 +305,7 @@ impl Blank {
         if options.user == Namespace::New {
             write_mappings(blank.child.pid, &options.mappings)?;
         }
-        if let (Some(cgroup), None) = (&blank.cgroup, target) {
+        if let (Some(cgroup), true) = (&blank.cgroup, join) {
             cgroup.join(blank.child.pid).map_err(cgroup_failure)?;
         }
         Ok(blank)

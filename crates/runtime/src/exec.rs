@@ -69,8 +69,9 @@ pub(crate) fn exec_preserving(
     };
     let (ours, theirs) = Channel::pair().at(Stage::Channel, "socketpair")?;
     let (mut ours, mut theirs) = (Some(ours), Some(theirs));
+    let join = into.is_none();
     let forked = in_pid_namespace(place.pid_namespace.as_fd(), || {
-        sys::process::fork(Namespaces::NONE, into.as_ref().map(|fd| fd.as_fd()), || {
+        sys::process::fork(Namespaces::NONE, into, || {
             drop(ours.take());
             theirs.take().map_or(125, |channel| {
                 child(channel, &place, target, &plan, request, stdio)
@@ -83,7 +84,7 @@ pub(crate) fn exec_preserving(
     let channel = ours
         .take()
         .ok_or_else(|| LaunchError::new(Stage::Channel, "no channel"))?;
-    let result = settle(channel, forked.pid, target, &plan, into.is_none(), recorder);
+    let result = settle(channel, forked.pid, target, &plan, join, recorder);
     match result {
         Ok((console, steps)) => Ok(Running {
             pid: forked.pid,
@@ -224,7 +225,7 @@ fn enter(
     let program = Program::prepare(plan, place.root.as_fd(), streams, request.seccomp.clone())?;
     recorder.end(start, Actor::Container, "user, limits, program", None);
     init::ready(channel, recorder, program.console())?;
-    Err(program.execute())
+    program.execute(channel)
 }
 
 /// Copies numbered above the standard streams, so that placing one cannot overwrite another.

@@ -59,13 +59,13 @@ fn sealed_copy(path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Makes this process run protected, by executing itself again where it does not yet. Descriptors
-/// from `first_closed` on do not survive that.
+/// from `first_closed` on do not survive that, nor any other execution by this process.
 pub fn this_process(first_closed: u32) -> io::Result<()> {
+    sys::process::close_on_exec_from(first_closed)?;
     if std::env::var_os(MARK).is_some() || is_protected()? {
         return Ok(());
     }
     let program = executable(Path::new("/proc/self/exe"))?;
-    sys::process::close_on_exec_from(first_closed)?;
     let string = |bytes: Vec<u8>| CString::new(bytes).map_err(io::Error::other);
     let args = std::env::args_os()
         .map(|arg| string(arg.into_vec()))

@@ -23,12 +23,13 @@ pub struct Forked {
 
 /// Makes a process with its own copy of this one's memory, in new `namespaces`, optionally inside
 /// a cgroup v2 directory from its first instruction. It runs `child` and exits with its result.
+/// The directory's descriptor ends here in both: through it the host's files could be reached.
 ///
 /// # Errors
 /// Refuses a caller with more than one thread: the copy would hold the other threads' locks.
 pub fn fork(
     namespaces: Namespaces,
-    cgroup: Option<BorrowedFd<'_>>,
+    cgroup: Option<OwnedFd>,
     child: impl FnOnce() -> i32,
 ) -> io::Result<Forked> {
     if threads()? != 1 {
@@ -43,7 +44,7 @@ pub fn fork(
     args.flags = namespaces.bits() | libc::CLONE_PIDFD as u64;
     args.pidfd = (&raw mut pidfd) as u64;
     args.exit_signal = libc::SIGCHLD as u64;
-    if let Some(cgroup) = cgroup {
+    if let Some(cgroup) = &cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
     }
@@ -59,6 +60,7 @@ pub fn fork(
     match pid {
         -1 => Err(io::Error::last_os_error()),
         0 => {
+            drop(cgroup);
             let status = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
             exit_now(status.unwrap_or(125))
         }
@@ -130,6 +132,48 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
         )
     };
     check(done).map(drop)
+}
+
+/// Closes every descriptor from `first` on but `keep`, runs `last`, and ends the process with its
+/// status. Those between the standard streams and `first` stay unless they are marked to be closed
+/// at exec.
+///
+/// Marking is not enough before an [`exec`] whose path somebody else chose: the kernel looks the
+/// path up, and a script's interpreter, before it closes what is marked. `/proc/self/fd` would lead
+/// to whatever is still open. This does not return, so no owner of a closed descriptor meets its
+/// number again.
+pub fn close_all_and_end(
+    first: u32,
+    keep: BorrowedFd<'_>,
+    last: impl FnOnce(io::Result<()>) -> i32,
+) -> ! {
+    let ending = || last(close_all(first, keep.as_raw_fd().cast_unsigned()));
+    let status = std::panic::catch_unwind(std::panic::AssertUnwindSafe(ending));
+    exit_now(status.unwrap_or(125))
+}
+
+fn close_all(first: u32, keep: u32) -> io::Result<()> {
+    let close = |from: u32, to: u32| {
+        if from > to {
+            return Ok(());
+        }
+        // SAFETY: the process ends without another use of these numbers, see the only caller.
+        check(unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) }).map(drop)
+    };
+    for number in 3..first.min(1 << 20) {
+        // SAFETY: reads flags of a descriptor only.
+        let flags = unsafe { libc::fcntl(number.cast_signed(), libc::F_GETFD) };
+        if number != keep && flags != -1 && flags & libc::FD_CLOEXEC != 0 {
+            close(number, number)?;
+        }
+    }
+    if keep < first {
+        return close(first, u32::MAX);
+    }
+    if keep > first {
+        close(first, keep - 1)?;
+    }
+    close(keep + 1, u32::MAX)
 }
 
 /// Makes descriptor number `target` (0, 1 or 2) refer to what `source` does, and stay at exec.

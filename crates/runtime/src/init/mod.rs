@@ -177,7 +177,7 @@ fn container(
     recorder.end(start, Actor::Container, "user, limits, program", None);
     ready(channel, recorder, program.console())?;
     wait_for_start(channel, plan.wait, given.listener)?;
-    Err(program.execute())
+    program.execute(channel)
 }
 
 /// Says that all is ready, and hands over the terminal's master.

@@ -24,6 +24,7 @@ use sys::{
 };
 
 use crate::{
+    channel::Channel,
     failure::{Context as _, errno_text},
     in_root,
     launch::{LaunchError, Stage},
@@ -112,19 +113,22 @@ impl Program {
         self.console.as_ref().map(|console| console.as_fd())
     }
 
-    /// Drops the last rights and executes. Returns only on failure.
-    pub(crate) fn execute(self) -> LaunchError {
-        match self.last_steps() {
-            Ok(never) => match never {},
-            Err(error) => error,
-        }
+    /// Closes what is not the program's, drops the last rights and executes. A failure goes up the
+    /// channel, and the process ends.
+    pub(crate) fn execute(self, channel: &Channel) -> ! {
+        let first = self.preserve_fds.saturating_add(3);
+        sys::process::close_all_and_end(first, channel.as_fd(), |closed| {
+            let done = closed.at(Stage::Settings, "close_range");
+            match done.and_then(|()| self.last_steps()) {
+                Ok(never) => match never {},
+                Err(error) => super::report(channel, &error),
+            }
+        })
     }
 
-    fn last_steps(self) -> Result<std::convert::Infallible, LaunchError> {
+    fn last_steps(&self) -> Result<std::convert::Infallible, LaunchError> {
         rustix::process::umask(Mode::from_raw_mode(self.umask & 0o777));
         sys::process::reset_signals().at(Stage::Settings, "signals")?;
-        sys::process::close_on_exec_from(3 + self.preserve_fds)
-            .at(Stage::Settings, "close_range")?;
         if self.no_new_privileges {
             capability::set_no_new_privileges().at(Stage::Identity, "no_new_privs")?;
         }

@@ -17,6 +17,7 @@ pub(crate) const ALL: &[Case] = &[
     ("fills_and_starts_apart", fills_and_starts_apart),
     ("namespaces_are_its_own", namespaces),
     ("only_the_host_s_streams_reach_it", descriptors),
+    ("no_descriptor_leads_to_the_host", ways_out),
     ("dev_is_complete", dev),
     ("paths_are_masked_and_read_only", masks),
     ("binds_files_and_directories", binds),
@@ -130,6 +131,55 @@ fn descriptors(fixture: &Fixture) {
         outcome.output,
         "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n"
     );
+}
+
+/// A program that is named through a descriptor of ours, which the container's process inherits.
+fn ways_out(fixture: &Fixture) {
+    use std::os::{fd::AsRawFd as _, unix::fs::PermissionsExt};
+    let (host, root) = (fixture.path("host"), std::fs::File::open("/").unwrap());
+    std::fs::create_dir(&host).unwrap();
+    std::fs::copy("/bin/busybox", host.join("true")).unwrap();
+    let directory = std::fs::File::open(&host).unwrap();
+    let file = std::fs::File::open(host.join("true")).unwrap();
+    let number = directory.as_raw_fd();
+    let layer = fixture.path("ways-out");
+    std::fs::create_dir_all(layer.join("bin")).unwrap();
+    let script = layer.join("bin/script");
+    std::fs::write(&script, format!("#!/proc/self/fd/{number}/true\n")).unwrap();
+    std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
+    let programs = [
+        format!("/proc/self/fd/{number}/true"),
+        format!("/proc/self/fd/{number}/../host/true"),
+        format!("/proc/self/fd/{}", file.as_raw_fd()),
+        format!("/proc/self/fd/{}{}/true", root.as_raw_fd(), host.display()),
+        "/bin/script".to_owned(),
+    ];
+    let launch = |args: &[&str]| {
+        fixture.launch(args, |launch| {
+            launch["root"]["overlay"]["lower"]
+                .as_array_mut()
+                .unwrap()
+                .insert(0, json!(layer));
+        })
+    };
+    for program in &programs {
+        let error = fixture.run(&launch(&[program])).unwrap_err();
+        assert_eq!(
+            (error.stage, error.exit_code),
+            (Stage::Exec, 127),
+            "{error}"
+        );
+    }
+    fixture.while_running(&launch(&["sleep", "100"]), |running| {
+        for program in &programs {
+            let error = fixture.exec(running, &[program]).unwrap_err();
+            assert_eq!(
+                (error.stage, error.exit_code),
+                (Stage::Exec, 127),
+                "{error}"
+            );
+        }
+    });
 }
 
 fn dev(fixture: &Fixture) {
