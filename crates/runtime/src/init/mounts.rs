@@ -411,37 +411,53 @@ pub(super) fn mask(root: BorrowedFd<'_>, paths: &[PathBuf]) -> Result<(), Launch
     if paths.is_empty() {
         return Ok(());
     }
-    let null = host_null().at(Stage::Rootfs, "/dev/null")?;
-    let mut empty: Option<OwnedFd> = None;
+    let mut covers = Covers::default();
     for path in paths {
-        let masked = mask_one(root, path, null.as_fd(), &mut empty);
+        let masked = mask_one(root, path, &mut covers);
         masked.at(Stage::Rootfs, format!("masking {}", path.display()))?;
     }
     Ok(())
 }
 
-fn mask_one(
-    root: BorrowedFd<'_>,
-    path: &Path,
-    null: BorrowedFd<'_>,
-    empty: &mut Option<OwnedFd>,
-) -> io::Result<()> {
+/// What hides paths, made at the first need. Only an attached mount can be copied, so the first
+/// one of each is what the others are copies of.
+#[derive(Default)]
+struct Covers {
+    null: Option<OwnedFd>,
+    empty: Option<OwnedFd>,
+}
+
+fn mask_one(root: BorrowedFd<'_>, path: &Path, covers: &mut Covers) -> io::Result<()> {
     let target = match in_root::locate(root, path) {
         Ok(target) => target,
         Err(error) if absent(&error) => return Ok(()),
         Err(error) => return Err(error),
     };
-    if !in_root::is_directory(target.as_fd())? {
-        let tree = clone_tree(null, Path::new(""), false)?;
-        return attach(&tree, &target, Path::new(""));
-    }
-    let tree = match empty {
+    let (cover, make): (_, fn() -> io::Result<OwnedFd>) = if in_root::is_directory(target.as_fd())?
+    {
+        (&mut covers.empty, empty_directory)
+    } else {
+        (&mut covers.null, sealed_null)
+    };
+    let tree = match cover {
         Some(first) => clone_tree(first.as_fd(), Path::new(""), false)?,
-        None => empty_directory()?,
+        None => make()?,
     };
     attach(&tree, &target, Path::new(""))?;
-    empty.get_or_insert(tree);
+    cover.get_or_insert(tree);
     Ok(())
+}
+
+/// The host's `/dev/null`, mounted so that its owner, mode and times cannot be changed: the inode
+/// is the host's. Reading and writing a device needs no writable mount.
+fn sealed_null() -> io::Result<OwnedFd> {
+    let tree = clone_tree(host_null()?, Path::new(""), false)?;
+    let change = AttributeChange {
+        set: attribute::RDONLY | attribute::NOSUID | attribute::NOEXEC,
+        ..AttributeChange::default()
+    };
+    set_attributes(&tree, &change, false)?;
+    Ok(tree)
 }
 
 fn empty_directory() -> io::Result<OwnedFd> {
