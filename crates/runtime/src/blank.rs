@@ -30,7 +30,7 @@ use crate::{
     hooks::HookPlan,
     init,
     launch::{Launch, LaunchError, Stage},
-    plan::{CgroupView, Extras, Plan, Wait},
+    plan::{CgroupView, Extras, Plan, Separate, Wait},
     recorder::Recorder,
 };
 
@@ -448,6 +448,8 @@ impl Blank {
             pivot: !oci.no_pivot,
             preserve_fds: oci.preserve_fds,
             new_network: matches!(network, Network::New),
+            separate: separate(&launch.spec, netns)
+                .at(Stage::Namespaces, "comparing namespaces")?,
         };
         let mut plan = Plan::new(launch, extras)?;
         if self.options.cgroup_namespace == Namespace::New && self.cgroup.is_none() {
@@ -488,6 +490,41 @@ impl Blank {
             Namespace::Join(_) | Namespace::Inherit => Ok(Network::Settled),
         }
     }
+}
+
+/// Which namespaces are not ours. Only a document with sysctls has to know.
+fn separate(spec: &Spec, netns: Option<BorrowedFd<'_>>) -> io::Result<Separate> {
+    let sysctls = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.sysctl().as_ref());
+    let any_of = |prefixes: &[&str]| {
+        sysctls
+            .into_iter()
+            .flatten()
+            .any(|(key, _)| prefixes.iter().any(|prefix| key.starts_with(prefix)))
+    };
+    let wanted = BlankOptions::for_spec(spec);
+    let foreign = |stat: rustix::fs::Stat, own: &str| {
+        let own = rustix::fs::stat(own)?;
+        io::Result::Ok((stat.st_dev, stat.st_ino) != (own.st_dev, own.st_ino))
+    };
+    let differs = |namespace: &Namespace, own: &str| match namespace {
+        Namespace::New => Ok(true),
+        Namespace::Inherit => Ok(false),
+        Namespace::Join(path) => foreign(rustix::fs::stat(path)?, own),
+    };
+    let network = match netns {
+        _ if !any_of(&["net"]) => false,
+        Some(netns) => foreign(rustix::fs::fstat(netns)?, "/proc/self/ns/net")?,
+        None => differs(&wanted.net, "/proc/self/ns/net")?,
+    };
+    let others = any_of(&["kernel", "fs"]);
+    Ok(Separate {
+        ipc: others && differs(&wanted.ipc, "/proc/self/ns/ipc")?,
+        network,
+        uts: others && differs(&wanted.uts, "/proc/self/ns/uts")?,
+    })
 }
 
 /// How the network namespace comes about.

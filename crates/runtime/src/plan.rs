@@ -122,7 +122,7 @@ pub(crate) struct ProcessPlan {
     pub(crate) cwd: PathBuf,
     pub(crate) user: UserPlan,
     pub(crate) umask: Option<u32>,
-    pub(crate) capabilities: Option<CapabilityPlan>,
+    pub(crate) capabilities: CapabilityPlan,
     /// Kind, soft and hard limit.
     pub(crate) limits: Vec<(u32, u64, u64)>,
     pub(crate) no_new_privileges: bool,
@@ -166,6 +166,16 @@ pub(crate) struct Extras {
     pub(crate) pivot: bool,
     pub(crate) preserve_fds: u32,
     pub(crate) new_network: bool,
+    pub(crate) separate: Separate,
+}
+
+/// Which namespaces, of those that have sysctls, are not the runtime's own.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Separate {
+    pub(crate) ipc: bool,
+    pub(crate) network: bool,
+    pub(crate) uts: bool,
 }
 
 impl Plan {
@@ -205,6 +215,9 @@ impl Plan {
             .into_iter()
             .collect();
         sysctls.sort();
+        for (key, _) in &sysctls {
+            sysctl_is_namespaced(key, extras.separate)?;
+        }
         Ok(Self {
             root: launch.root.clone(),
             root_read_only: spec.root().as_ref().and_then(|root| root.readonly()) == Some(true),
@@ -221,7 +234,10 @@ impl Plan {
                 .hostname()
                 .clone()
                 .filter(|name| !name.is_empty() && has_namespace(spec, LinuxNamespaceType::Uts)),
-            domainname: spec.domainname().clone().filter(|name| !name.is_empty()),
+            domainname: spec
+                .domainname()
+                .clone()
+                .filter(|name| !name.is_empty() && has_namespace(spec, LinuxNamespaceType::Uts)),
             sysctls,
             create_cwd: launch.create_cwd,
             pivot: extras.pivot,
@@ -241,6 +257,43 @@ impl Plan {
             wait: extras.wait,
         })
     }
+}
+
+/// Refuses a sysctl that would be set for the whole host.
+fn sysctl_is_namespaced(key: &str, separate: Separate) -> Result<(), LaunchError> {
+    const IPC: [&str; 8] = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shm_rmid_forced",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+    ];
+    // Both are written, and both mean a directory.
+    let name = key.replace('/', ".");
+    let reason = if IPC.contains(&name.as_str()) || name.starts_with("fs.mqueue.") {
+        match separate.ipc {
+            true => return Ok(()),
+            false => "is not allowed in the hosts ipc namespace",
+        }
+    } else if name.starts_with("net.") {
+        match separate.network {
+            true => return Ok(()),
+            false => "not allowed in host network namespace",
+        }
+    } else if name == "kernel.hostname" && separate.uts {
+        "is not allowed as it conflicts with the OCI \"hostname\" field"
+    } else if name == "kernel.domainname" && separate.uts {
+        return Ok(());
+    } else {
+        "is not in a separate kernel namespace"
+    };
+    Err(LaunchError::new(
+        Stage::Spec,
+        format!("sysctl {name:?} {reason}"),
+    ))
 }
 
 fn namespaces(spec: &Spec) -> &[oci_spec::runtime::LinuxNamespace] {
@@ -409,7 +462,12 @@ fn process_plan(
             |request| UserPlan::Named(request.clone()),
         ),
         umask: process.user().umask(),
-        capabilities: process.capabilities().as_ref().map(capabilities),
+        // A document that names none gives none.
+        capabilities: process
+            .capabilities()
+            .as_ref()
+            .map(capabilities)
+            .unwrap_or_default(),
         limits: process
             .rlimits()
             .iter()
@@ -462,5 +520,144 @@ fn limit_number(kind: PosixRlimitType) -> u32 {
         PosixRlimitType::RlimitNice => 13,
         PosixRlimitType::RlimitRtprio => 14,
         PosixRlimitType::RlimitRttime => 15,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const SEPARATE: Separate = Separate {
+        ipc: true,
+        network: true,
+        uts: true,
+    };
+
+    fn plan(separate: Separate, linux: &Value, process: &Value) -> Result<Plan, LaunchError> {
+        let mut all = json!({"args": ["true"], "cwd": "/", "user": {"uid": 0, "gid": 0}});
+        for (key, value) in process.as_object().unwrap() {
+            all[key] = value.clone();
+        }
+        let launch = json!({
+            "spec": {"ociVersion": "1.2.0", "process": all, "domainname": "harbour", "linux": linux},
+            "root": {"path": "/r"},
+        });
+        let launch: Launch = serde_json::from_value(launch).unwrap();
+        let extras = Extras {
+            hooks: HookPlan::default(),
+            cgroups: CgroupView::default(),
+            wait: Wait::Message,
+            pivot: true,
+            preserve_fds: 0,
+            new_network: false,
+            separate,
+        };
+        Plan::new(&launch, extras)
+    }
+
+    fn sysctl(key: &str, separate: Separate) -> Result<(), String> {
+        plan(separate, &json!({"sysctl": {key: "1"}}), &json!({}))
+            .map(|plan| assert_eq!(plan.sysctls, [(key.to_owned(), "1".to_owned())]))
+            .map_err(|error| error.message)
+    }
+
+    #[test]
+    fn no_capabilities_are_given_where_none_are_named() {
+        let none = CapabilityPlan::default();
+        let made = plan(SEPARATE, &json!({}), &json!({})).unwrap();
+        assert_eq!(made.process.capabilities, none);
+        let named = json!({"capabilities": {"bounding": ["CAP_CHOWN"], "permitted": ["CAP_KILL"]}});
+        let made = plan(SEPARATE, &json!({}), &named).unwrap();
+        let expected = CapabilityPlan {
+            bounding: 1,
+            permitted: 1 << 5,
+            ..none
+        };
+        assert_eq!(made.process.capabilities, expected);
+        let request =
+            json!({"process": {"args": ["true"], "cwd": "/", "user": {"uid": 0, "gid": 0}}});
+        let made = exec_plan(&serde_json::from_value(request).unwrap(), 0).unwrap();
+        assert_eq!(made.capabilities, none);
+    }
+
+    #[test]
+    fn sysctls_of_separate_namespaces_are_allowed() {
+        for key in [
+            "kernel.msgmax",
+            "kernel/shmmax",
+            "kernel.shm_rmid_forced",
+            "fs.mqueue.msg_max",
+            "net.ipv4.ip_forward",
+            "net/ipv4/conf/eth0/forwarding",
+            "kernel.domainname",
+        ] {
+            assert_eq!(sysctl(key, SEPARATE), Ok(()));
+        }
+    }
+
+    #[test]
+    fn sysctls_of_the_host_are_refused() {
+        let refused = |key: &str, separate, reason: &str| {
+            assert_eq!(sysctl(key, separate), Err(reason.to_owned()));
+        };
+        let nothing = "is not in a separate kernel namespace";
+        for key in [
+            "kernel.core_pattern",
+            "kernel.modprobe",
+            "vm.swappiness",
+            "fs.mqueue",
+            "net",
+            "",
+        ] {
+            refused(key, SEPARATE, &format!("sysctl {key:?} {nothing}"));
+        }
+        refused(
+            "kernel/core_pattern",
+            SEPARATE,
+            &format!("sysctl \"kernel.core_pattern\" {nothing}"),
+        );
+        let host_ipc = Separate {
+            ipc: false,
+            ..SEPARATE
+        };
+        for key in ["kernel.sem", "fs.mqueue.msg_max"] {
+            refused(
+                key,
+                host_ipc,
+                &format!("sysctl {key:?} is not allowed in the hosts ipc namespace"),
+            );
+        }
+        let host_network = Separate {
+            network: false,
+            ..SEPARATE
+        };
+        let reason = "sysctl \"net.ipv4.ip_forward\" not allowed in host network namespace";
+        refused("net.ipv4.ip_forward", host_network, reason);
+        let host_uts = Separate {
+            uts: false,
+            ..SEPARATE
+        };
+        refused(
+            "kernel.domainname",
+            host_uts,
+            &format!("sysctl \"kernel.domainname\" {nothing}"),
+        );
+        let reason = "sysctl \"kernel.hostname\" is not allowed as it conflicts with the OCI \"hostname\" field";
+        refused("kernel.hostname", SEPARATE, reason);
+    }
+
+    #[test]
+    fn the_host_keeps_its_domain_name() {
+        let without = plan(SEPARATE, &json!({}), &json!({})).unwrap();
+        assert_eq!(without.domainname, None);
+        let with = plan(
+            SEPARATE,
+            &json!({"namespaces": [{"type": "uts"}]}),
+            &json!({}),
+        )
+        .unwrap();
+        assert_eq!(with.domainname.as_deref(), Some("harbour"));
     }
 }

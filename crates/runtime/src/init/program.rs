@@ -50,7 +50,7 @@ pub(crate) struct Program {
     name: String,
     args: Vec<CString>,
     env: Vec<CString>,
-    capabilities: Option<CapabilityPlan>,
+    capabilities: CapabilityPlan,
     no_new_privileges: bool,
     seccomp: Option<Vec<u8>>,
     preserve_fds: u32,
@@ -79,10 +79,8 @@ impl Program {
         }
         // Once as ourselves, for a directory that only root may enter, and once as the user.
         let early = rustix::process::chdir(&plan.cwd);
-        if let Some(capabilities) = &plan.capabilities {
-            capability::limit_bounding(capabilities.bounding)
-                .at(Stage::Identity, "bounding capabilities")?;
-        }
+        capability::limit_bounding(plan.capabilities.bounding)
+            .at(Stage::Identity, "bounding capabilities")?;
         change_user(&identity)?;
         working_directory(&plan.cwd, early.is_ok())?;
         let name = plan.args.first().cloned().unwrap_or_default();
@@ -138,9 +136,7 @@ impl Program {
             sys::seccomp::install(program, sys::seccomp::FilterFlags::default())
                 .map_err(|error| LaunchError::new(Stage::Seccomp, format!("seccomp: {error}")))?;
         }
-        if let Some(plan) = &self.capabilities {
-            restrict(plan)?;
-        }
+        restrict(&self.capabilities)?;
         let error = sys::process::exec(&self.path, &self.args, &self.env);
         Err(exec_failure(&self.name, &error))
     }

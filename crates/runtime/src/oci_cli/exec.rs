@@ -107,7 +107,9 @@ fn request(args: &Args, record: &Record) -> Result<ExecRequest, Failure> {
     let seccomp = seccomp.map(crate::seccomp_of_spec).transpose()?;
     if let Some(path) = args.value("process") {
         let bytes = std::fs::read(path).map_err(|error| format!("{path}: {error}"))?;
-        let process = serde_json::from_slice(&bytes).map_err(|error| format!("{path}: {error}"))?;
+        let mut process: Process =
+            serde_json::from_slice(&bytes).map_err(|error| format!("{path}: {error}"))?;
+        inherit_capabilities(&mut process, spec.process().as_ref());
         return Ok(ExecRequest {
             process,
             user: None,
@@ -162,6 +164,13 @@ fn request(args: &Args, record: &Record) -> Result<ExecRequest, Failure> {
     })
 }
 
+/// A process that names no capabilities has the container's.
+fn inherit_capabilities(process: &mut Process, container: Option<&Process>) {
+    if process.capabilities().is_none() {
+        process.set_capabilities(container.and_then(|first| first.capabilities().clone()));
+    }
+}
+
 fn add_capabilities(process: &mut Process, names: &[String]) -> Result<(), Failure> {
     if names.is_empty() {
         return Ok(());
@@ -187,4 +196,33 @@ fn add_capabilities(process: &mut Process, names: &[String]) -> Result<(), Failu
     }
     process.set_capabilities(Some(sets));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn process(capabilities: Option<&str>) -> Process {
+        let mut process = json!({"args": ["true"], "cwd": "/", "user": {"uid": 0, "gid": 0}});
+        if let Some(name) = capabilities {
+            process["capabilities"] = json!({"bounding": [name]});
+        }
+        serde_json::from_value(process).unwrap()
+    }
+
+    #[test]
+    fn capabilities_are_the_container_s_where_none_are_named() {
+        let container = process(Some("CAP_CHOWN"));
+        let mut added = process(None);
+        inherit_capabilities(&mut added, Some(&container));
+        assert_eq!(added.capabilities(), container.capabilities());
+        let mut added = process(Some("CAP_KILL"));
+        inherit_capabilities(&mut added, Some(&container));
+        assert_eq!(added, process(Some("CAP_KILL")));
+        let mut added = process(None);
+        inherit_capabilities(&mut added, Some(&process(None)));
+        assert_eq!(added.capabilities(), &None);
+    }
 }

@@ -397,6 +397,15 @@ fn capabilities(fixture: &Fixture) {
         "CapInh:\t0000000000000000\nCapPrm:\t00000000a80425fb\nCapEff:\t00000000a80425fb\n\
          CapBnd:\t00000000a80425fb\nCapAmb:\t0000000000000000\nNoNewPrivs:\t0",
     );
+    let none = shell(fixture, show, |launch| {
+        let process = launch["spec"]["process"].as_object_mut().unwrap();
+        process.remove("capabilities");
+    });
+    assert_eq!(
+        none.output.matches(":\t0000000000000000\n").count(),
+        5,
+        "{none:?}"
+    );
     let outcome = shell(fixture, show, |launch| {
         launch["user"] = json!({"user": "ann"});
         launch["spec"]["process"]["noNewPrivileges"] = json!(true);
@@ -676,8 +685,32 @@ fn sysctls(fixture: &Fixture) {
         with("net.ipv4.ip_unprivileged_port_start"),
     );
     assert_eq!(outcome.output, "7\n");
+    let error = fails(fixture, with("net.none"));
+    assert_eq!(
+        error.message,
+        "sysctl net.none=7: no such file or directory"
+    );
     let error = fails(fixture, with("no.such"));
-    assert_eq!(error.message, "sysctl no.such=7: no such file or directory");
+    assert_eq!(
+        error.message,
+        "sysctl \"no.such\" is not in a separate kernel namespace"
+    );
+    // A namespace that is joined may turn out to be the host's.
+    let error = fails(fixture, |launch| {
+        with("net.none")(launch);
+        for namespace in launch["spec"]["linux"]["namespaces"]
+            .as_array_mut()
+            .unwrap()
+        {
+            if namespace["type"] == "network" {
+                namespace["path"] = json!("/proc/self/ns/net");
+            }
+        }
+    });
+    assert_eq!(
+        error.message,
+        "sysctl \"net.none\" not allowed in host network namespace"
+    );
 }
 
 fn user_namespace(fixture: &Fixture) {
