@@ -222,6 +222,7 @@ fn enter(
     };
     // Before anything of the container's own runs in it, it must be under its limits.
     init::expect(channel, Kind::Start)?;
+    init::own_keyring();
     let program = Program::prepare(plan, place.root.as_fd(), streams, request.seccomp.clone())?;
     recorder.end(start, Actor::Container, "user, limits, program", None);
     init::ready(channel, recorder, program.console())?;

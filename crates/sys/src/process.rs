@@ -349,13 +349,13 @@ fn decode(status: i32) -> Exit {
     }
 }
 
-/// Replaces the session keyring by a new one called `name`, so that the parent's keys stay out of
-/// reach.
-pub fn join_session_keyring(name: &CStr) -> io::Result<()> {
+/// Replaces the session keyring by a new one, so that the parent's keys stay out of reach. It has no
+/// name by which somebody else's could be found and joined instead.
+pub fn new_session_keyring() -> io::Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;
-    // SAFETY: `name` is a string that outlives the call.
-    let done =
-        unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) };
+    let no_name = ptr::null::<libc::c_char>();
+    // SAFETY: a null name is allowed.
+    let done = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, no_name) };
     check(done).map(drop)
 }
 

@@ -161,8 +161,7 @@ fn container(
 
     let start = recorder.start();
     names(plan)?;
-    // A kernel without keyrings has none to keep apart.
-    drop(sys::process::join_session_keyring(c"_ses"));
+    own_keyring();
     let streams = match (terminal, given.stdio) {
         (Some(terminal), _) => Streams::Terminal(terminal),
         (None, Some(stdio)) => Streams::Given(stdio),
@@ -178,6 +177,12 @@ fn container(
     ready(channel, recorder, program.console())?;
     wait_for_start(channel, plan.wait, given.listener)?;
     program.execute(channel)
+}
+
+/// Keeps our session's keys from the program.
+pub(crate) fn own_keyring() {
+    // A kernel without keyrings has none to keep apart.
+    drop(sys::process::new_session_keyring());
 }
 
 /// Says that all is ready, and hands over the terminal's master.

@@ -33,6 +33,7 @@ pub(crate) const ALL: &[Case] = &[
     ("a_terminal_of_its_own", terminal),
     ("exec_joins_everything", exec),
     ("exec_in_a_terminal", exec_terminal),
+    ("keys_of_ours_stay_out", keys),
     ("frozen_and_killed_as_a_whole", freeze),
     ("sysctls_are_the_namespace_s", sysctls),
     ("user_namespaces", user_namespace),
@@ -653,6 +654,37 @@ fn exec_terminal(fixture: &Fixture) {
         assert_eq!(output, "/dev/pts/0\r\n2\r\n");
         sys::process::wait_pidfd(process.pidfd.as_fd()).unwrap();
     });
+}
+
+fn keys(fixture: &Fixture) {
+    if sys::process::new_session_keyring().is_err() {
+        return; // a kernel without keyrings
+    }
+    // Another user than their owner sees just the keyrings that it holds.
+    let show = ["grep", "_ses", "/proc/keys"];
+    let launch = fixture.launch(&["sleep", "100"], |launch| {
+        launch["spec"]["linux"]["maskedPaths"] = json!([]);
+    });
+    let first = fixture.run(&fixture.launch(&show, |launch| {
+        launch["user"] = json!({"user": "ann"});
+        launch["spec"]["linux"]["maskedPaths"] = json!([]);
+    }));
+    let mut seen = vec![first.unwrap().output];
+    fixture.while_running(&launch, |running| {
+        for _ in 0..2 {
+            let ann = |request: &mut serde_json::Value| request["user"] = json!({"user": "ann"});
+            seen.push(fixture.exec_with(running, &show, ann).unwrap().output);
+        }
+    });
+    let serials: std::collections::HashSet<&str> = seen
+        .iter()
+        .filter_map(|output| output.split_whitespace().next())
+        .collect();
+    assert!(
+        seen.iter().all(|output| output.lines().count() == 1),
+        "{seen:?}"
+    );
+    assert_eq!(serials.len(), 3, "one of its own each: {seen:?}");
 }
 
 fn freeze(fixture: &Fixture) {
