@@ -176,6 +176,14 @@ fn close_all(first: u32, keep: u32) -> io::Result<()> {
     close(keep + 1, u32::MAX)
 }
 
+/// Closes every descriptor from `first` on. For the very beginning of a program, before anything
+/// of its own owns one of them: what is there then was inherited by mistake.
+pub fn close_inherited_from(first: u32) -> io::Result<()> {
+    // SAFETY: as the caller was told, no owner of these descriptors exists.
+    let done = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+    check(done).map(drop)
+}
+
 /// Makes descriptor number `target` (0, 1 or 2) refer to what `source` does, and stay at exec.
 pub fn set_stdio(source: impl AsFd, target: StdStream) -> io::Result<()> {
     let source = source.as_fd().as_raw_fd();

@@ -12,21 +12,26 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+/// How directories are opened: shims start in other threads meanwhile and must not inherit any.
+const DIRECTORY: OFlags = OFlags::DIRECTORY
+    .union(OFlags::RDONLY)
+    .union(OFlags::CLOEXEC);
+
 /// Deeper trees are refused; `PATH_MAX` allows 2,048 one-letter names.
 const MAX_DEPTH: usize = 256;
 
 /// Copies; a volume that holds something already is left alone.
 pub(super) fn copy_up(volume: &Path, target: &str, layers: &[PathBuf]) -> io::Result<()> {
-    let into = fs::open(volume, OFlags::DIRECTORY | OFlags::RDONLY, Mode::empty())?;
+    let into = fs::open(volume, DIRECTORY, Mode::empty())?;
     if entries(&into)?.next().is_some() {
         return Ok(());
     }
     for layer in layers {
-        let root = fs::open(layer, OFlags::DIRECTORY | OFlags::PATH, Mode::empty())?;
+        let root = fs::open(layer, DIRECTORY, Mode::empty())?;
         let from = fs::openat2(
             &root,
             target.trim_start_matches('/'),
-            OFlags::DIRECTORY | OFlags::RDONLY,
+            DIRECTORY,
             Mode::empty(),
             ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
         );
@@ -66,14 +71,8 @@ fn directory(from: &OwnedFd, into: &OwnedFd, depth: usize) -> io::Result<()> {
             FileType::CharacterDevice if stat.st_rdev == 0 => remove(into, name, depth)?,
             FileType::Directory => {
                 make_directory(into, name)?;
-                let open = |parent| {
-                    fs::openat(
-                        parent,
-                        name,
-                        OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW,
-                        Mode::empty(),
-                    )
-                };
+                let open =
+                    |parent| fs::openat(parent, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty());
                 directory(&open(from)?, &open(into)?, depth)?;
             }
             kind => {
@@ -108,8 +107,9 @@ fn other(
 ) -> io::Result<()> {
     match kind {
         FileType::RegularFile => {
-            let source = fs::openat(from, name, OFlags::RDONLY | OFlags::NOFOLLOW, Mode::empty())?;
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+            let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let source = fs::openat(from, name, flags | OFlags::RDONLY, Mode::empty())?;
+            let flags = flags | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
             let made = fs::openat(into, name, flags, Mode::RUSR | Mode::WUSR)?;
             let (mut source, mut made) = (File::from(source), File::from(made));
             io::copy(&mut source, &mut made)?;
@@ -222,7 +222,7 @@ fn remove(parent: &OwnedFd, name: &CStr, depth: usize) -> io::Result<()> {
     match fs::unlinkat(parent, name, AtFlags::empty()) {
         Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
         Err(rustix::io::Errno::ISDIR) => {
-            let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW;
+            let flags = DIRECTORY | OFlags::NOFOLLOW;
             let directory = fs::openat(parent.as_fd(), name, flags, Mode::empty())?;
             empty(&directory, depth)?;
             Ok(fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?)

@@ -37,6 +37,7 @@ pub(crate) fn all() -> Vec<(&'static str, Case)> {
         it_outlives_the_daemon,
         its_end_is_known_to_the_next_daemon,
         the_pool_is_filled_and_emptied,
+        it_keeps_nothing_inherited,
         a_leaked_holder_does_not_hold_up_the_exit,
         logs_are_rotated,
         the_default_policy_holds_inside,
@@ -399,6 +400,23 @@ async fn the_pool_is_filled_and_emptied(fixture: &Fixture) {
     filled(&shims, 2).await;
     assert_ne!(children(own), before);
     // With the last handle they end; the fixture checks that nothing is left.
+}
+
+async fn it_keeps_nothing_inherited(fixture: &Fixture) {
+    let host = std::fs::File::open("/usr").unwrap();
+    rustix::io::fcntl_setfd(&host, rustix::io::FdFlags::empty()).unwrap();
+    let shims = fixture.shims(1);
+    filled(&shims, 1).await;
+    let own = i32::try_from(std::process::id()).unwrap();
+    for shim in children(own) {
+        for process in [vec![shim], children(shim)].concat() {
+            for entry in std::fs::read_dir(format!("/proc/{process}/fd")).unwrap() {
+                let entry = entry.unwrap().path();
+                let leads_to = std::fs::read_link(&entry).unwrap();
+                assert_ne!(leads_to.to_str(), Some("/usr"), "{}", entry.display());
+            }
+        }
+    }
 }
 
 async fn a_leaked_holder_does_not_hold_up_the_exit(fixture: &Fixture) {

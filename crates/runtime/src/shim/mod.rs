@@ -82,6 +82,8 @@ fn run(arguments: &[OsString]) -> io::Result<()> {
 
 /// Leaves the daemon's session and streams, and takes the control connection from descriptor 0.
 fn detach() -> io::Result<OwnedFd> {
+    // Nothing else is meant for us; a directory of the host's must not come near a container.
+    sys::process::close_inherited_from(3)?;
     for signal in IGNORED {
         sys::poll::ignore_signal(signal)?;
     }
