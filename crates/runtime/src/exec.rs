@@ -6,11 +6,13 @@
 use std::{
     io,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    time::Duration,
 };
 
 use model::trace::Actor;
 use rustix::{
     fs::{Mode, OFlags, open},
+    net::sockopt::{Timeout, set_socket_timeout},
     process::DumpableBehavior,
 };
 use sys::namespace::Namespaces;
@@ -25,6 +27,9 @@ use crate::{
     plan::{ProcessPlan, exec_plan},
     recorder::Recorder,
 };
+
+/// How long the new process may take from one message to the next.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The container that the process joins.
 #[derive(Debug, Clone, Copy)]
@@ -155,6 +160,9 @@ fn settle(
     }
     recorder.end(start, Actor::Kernel, "join cgroup", None);
     adjust_oom_score(pid, plan.oom_score_adj)?;
+    // Processes inside can stop this one before it executes, and must not stop the caller by that.
+    set_socket_timeout(&channel, Timeout::Recv, Some(PATIENCE))
+        .at(Stage::Channel, "setting a time limit")?;
     // A process that is gone says so when asked for its last words.
     drop(channel.send(Kind::Start, &[], &[]));
     let mut console = None;

@@ -34,6 +34,7 @@ pub(crate) fn all() -> Vec<(&'static str, Case)> {
         a_failed_launch_leaves_nothing,
         execs_run_beside_it,
         execs_have_terminals,
+        a_container_cannot_hold_up_its_shim,
         it_outlives_the_daemon,
         its_end_is_known_to_the_next_daemon,
         the_pool_is_filled_and_emptied,
@@ -311,6 +312,26 @@ async fn execs_have_terminals(fixture: &Fixture) {
     // An exec process does not outlive its container.
     shim.signal(Signal::KILL).await.unwrap();
     client.rest().await;
+    assert_eq!(ended(shim.exit()).await.exit_code, 137);
+}
+
+/// It stops every process that joins it, if it can before that has executed its program.
+async fn a_container_cannot_hold_up_its_shim(fixture: &Fixture) {
+    let (shims, place) = (fixture.shims(0), fixture.place());
+    let script = "echo ready; while :; do kill -STOP -1; done 2>/dev/null";
+    let mut request = fixture.request(&place, &["sh", "-c", script]);
+    let (mut client, attachment) = Client::connect(false, "");
+    request.attach.push(attachment);
+    let shim = shims.launch(&place.id, request).await.unwrap();
+    client.until("ready").await;
+    for number in 0..20 {
+        let start = exec(&number.to_string(), &["true"], IoSettings::default());
+        if let Err(ShimError::Launch(error)) = shim.exec(start).await {
+            println!("exec {number}: {error}");
+            break;
+        }
+    }
+    shim.signal(Signal::KILL).await.unwrap();
     assert_eq!(ended(shim.exit()).await.exit_code, 137);
 }
 
