@@ -68,16 +68,12 @@ fn supervise(args: &[OsString]) -> io::Result<i32> {
 }
 
 fn spawn(program: &OsString, args: &[OsString]) -> io::Result<i32> {
-    let terminal = rustix::termios::isatty(io::stdin());
     let mut command = Command::new(program);
     command.args(args);
     // A group of its own, in the foreground of the terminal, so that ^C reaches it alone.
     command.process_group(0);
-    sys::process::unblock_signals_in(&mut command);
+    let terminal = rustix::termios::isatty(io::stdin());
+    sys::process::unblock_signals_in(&mut command, terminal);
     let child = command.spawn()?;
-    let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
-    if terminal && let Some(group) = rustix::process::Pid::from_raw(pid) {
-        rustix::termios::tcsetpgrp(io::stdin(), group).ok();
-    }
-    Ok(pid)
+    i32::try_from(child.id()).map_err(io::Error::other)
 }

@@ -250,11 +250,25 @@ pub fn set_signal_mask(signals: &[i32]) -> io::Result<()> {
         .map(drop)
 }
 
-/// Has the program that `command` starts begin with no signal blocked, whatever this thread blocks.
-pub fn unblock_signals_in(command: &mut std::process::Command) {
+/// Has the program that `command` starts begin with no signal blocked, whatever this thread blocks,
+/// and, with `foreground`, with its process group in the foreground of the terminal at its standard
+/// input, so that its first read or write there does not stop it.
+pub fn unblock_signals_in(command: &mut std::process::Command, foreground: bool) {
     use std::os::unix::process::CommandExt as _;
-    // SAFETY: the closure makes one system call, which is async-signal-safe, and allocates nothing.
-    unsafe { command.pre_exec(|| set_signal_mask(&[])) };
+    let prepare = move || {
+        if foreground {
+            // A group in the background is stopped by this signal for what follows.
+            set_signal_mask(&[libc::SIGTTOU])?;
+            // SAFETY: has no precondition.
+            let group = unsafe { libc::getpgrp() };
+            // A terminal that is not ours to control stays as it is.
+            // SAFETY: takes integers only.
+            unsafe { libc::tcsetpgrp(0, group) };
+        }
+        set_signal_mask(&[])
+    };
+    // SAFETY: the closure makes system calls only, which are async-signal-safe, and allocates nothing.
+    unsafe { command.pre_exec(prepare) };
 }
 
 /// Waits for one of the blocked `signals` and returns its number.
