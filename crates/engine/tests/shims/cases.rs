@@ -249,6 +249,17 @@ async fn a_failed_launch_leaves_nothing(fixture: &Fixture) {
         assert!(error.message.contains("executable file not found in $PATH"));
         client.rest().await;
         assert!(matches!(shims.adopt(&place.id).await, Adopted::Gone));
+
+        let place = fixture.place();
+        filled(&shims, pool).await;
+        let mut request = fixture.request(&place, &["true"]);
+        request.log = LogTarget::JsonFile {
+            path: "/proc/no-such/log".into(),
+            max_size_bytes: None,
+            max_files: 1,
+        };
+        let error = shims.launch(&place.id, request).await.unwrap_err();
+        assert!(error.to_string().contains("cannot open log"), "{error}");
     }
 }
 

@@ -364,6 +364,9 @@ impl Server {
         let listener = match listen(&command.directory) {
             Ok(listener) => listener,
             Err(error) => {
+                if let Some(ready) = ready {
+                    ready.discard();
+                }
                 self.phase = Phase::Failed;
                 return Outcome::Failed(format!("cannot listen in its directory: {error}"));
             }

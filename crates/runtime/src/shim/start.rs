@@ -42,8 +42,17 @@ pub(super) fn launch(
     netns: Option<BorrowedFd<'_>>,
 ) -> Result<Started, LaunchError> {
     let spec = &command.launch.spec;
-    let log = LogWriter::open(&command.log)
-        .map_err(|error| LaunchError::new(Stage::Settings, format!("cannot open log: {error}")))?;
+    let io = command.io;
+    let prepared = prepare(command);
+    let (log, pipes) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            if let Some(ready) = ready {
+                ready.discard();
+            }
+            return Err(error);
+        }
+    };
     let blank = match ready {
         Some(ready) if ready.options.fits(spec) => ready.blank,
         unfit => {
@@ -53,8 +62,13 @@ pub(super) fn launch(
             Blank::create(&BlankOptions::for_spec(spec))?
         }
     };
-    let io = command.io;
-    let (mut running, mut ends) = if io.tty {
+    let (running, ends) = if let Some((theirs, ends)) = pipes {
+        let fill = Fill {
+            netns,
+            stdio: Stdio::Fds(theirs.borrow()),
+        };
+        (blank.run(&command.launch, &fill)?, ends)
+    } else {
         let fill = Fill {
             netns,
             stdio: Stdio::Terminal,
@@ -63,23 +77,50 @@ pub(super) fn launch(
         let created = blank.fill(&command.launch, &fill)?;
         size(created.console(), io);
         (created.start()?, Ends::default())
-    } else {
-        let (theirs, ends) = pipes(io)?;
-        let fill = Fill {
-            netns,
-            stdio: Stdio::Fds(theirs.borrow()),
-        };
-        (blank.run(&command.launch, &fill)?, ends)
     };
+    take_up(running, io, ends, log)
+}
+
+/// What a start needs beside the kernel's part: the log, and the pipes unless it has a terminal.
+type Prepared = (Option<LogWriter>, Option<(Theirs, Ends)>);
+
+fn prepare(command: &LaunchCommand) -> Result<Prepared, LaunchError> {
+    let log = LogWriter::open(&command.log)
+        .map_err(|error| LaunchError::new(Stage::Settings, format!("cannot open log: {error}")))?;
+    let pipes = if command.io.tty {
+        None
+    } else {
+        Some(pipes(command.io)?)
+    };
+    Ok((log, pipes))
+}
+
+/// Begins to serve a process that runs; one that cannot be served is ended.
+fn take_up(
+    mut running: Running,
+    io: IoSettings,
+    mut ends: Ends,
+    log: Option<LogWriter>,
+) -> Result<Started, LaunchError> {
     ends.console = running.console.take();
-    let session = Session::new(io, ends, log).map_err(streams)?;
-    Ok(Started { running, session })
+    match Session::new(io, ends, log) {
+        Ok(session) => Ok(Started { running, session }),
+        Err(error) => {
+            sys::process::pidfd_signal(running.pidfd.as_fd(), 9).ok();
+            sys::process::wait_pidfd(running.pidfd.as_fd()).ok();
+            if let Some(cgroup) = running.cgroup {
+                cgroup.kill().ok(); // what a shared process namespace kept
+                cgroup.remove().ok(); // the daemon's next start sweeps what is left
+            }
+            Err(streams(error))
+        }
+    }
 }
 
 /// Starts another process in the container.
 pub(super) fn exec(target: &ExecTarget<'_>, command: &ExecCommand) -> Result<Started, LaunchError> {
     let io = command.io;
-    let (mut running, mut ends) = if io.tty {
+    let (running, ends) = if io.tty {
         let running = exec_process(target, &command.request, Stdio::Terminal)?;
         size(running.console.as_ref().map(|console| console.as_fd()), io);
         (running, Ends::default())
@@ -88,9 +129,7 @@ pub(super) fn exec(target: &ExecTarget<'_>, command: &ExecCommand) -> Result<Sta
         let running = exec_process(target, &command.request, Stdio::Fds(theirs.borrow()))?;
         (running, ends)
     };
-    ends.console = running.console.take();
-    let session = Session::new(io, ends, None).map_err(streams)?;
-    Ok(Started { running, session })
+    take_up(running, io, ends, None)
 }
 
 fn size(console: Option<BorrowedFd<'_>>, io: IoSettings) {
