@@ -56,6 +56,8 @@ pub(crate) struct Context {
     host: host::Host,
     seccomp: seccomp::Seccomp,
     tasks: TaskTracker,
+    /// The lowest layer of every container.
+    mount_points: std::path::PathBuf,
 }
 
 /// The engine: one handle per noun.
@@ -79,6 +81,9 @@ pub enum OpenError {
     /// The images cannot be read.
     #[error("open the images")]
     Images(#[from] images::ImagesOpenError),
+    /// The lowest layer of every container cannot be made.
+    #[error("make the containers' mount points in the data root")]
+    MountPoints(#[source] std::io::Error),
     /// A registry setting is wrong.
     #[error(transparent)]
     Registry(#[from] registry::InvalidOption),
@@ -96,9 +101,11 @@ impl OpenError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Option(_) | Self::Registry(_) => ErrorKind::InvalidParameter,
-            Self::Images(_) | Self::Store(_) | Self::Networks(_) | Self::Recover(_) => {
-                ErrorKind::Internal
-            }
+            Self::Images(_)
+            | Self::Store(_)
+            | Self::Networks(_)
+            | Self::MountPoints(_)
+            | Self::Recover(_) => ErrorKind::Internal,
         }
     }
 }
@@ -128,6 +135,8 @@ impl Engine {
             host: host::Host::read(),
             seccomp: seccomp::Seccomp::new(),
             tasks: TaskTracker::new(),
+            mount_points: containers::mount_points::ensure(&options.data_root)
+                .map_err(OpenError::MountPoints)?,
             store,
             options,
         });

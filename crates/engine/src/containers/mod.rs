@@ -16,6 +16,7 @@ mod error;
 mod files;
 mod list;
 mod logs;
+pub(crate) mod mount_points;
 mod mounts;
 mod names;
 mod record;

@@ -71,6 +71,8 @@ async fn try_launch(
         .in_scope(|| context.store.snapshots().mount(id.as_str()))?;
     step("ready mounts and volumes")
         .in_scope(|| mounts::ready(context, definition, &root.lower))?;
+    let mut lower = root.lower;
+    lower.push(context.mount_points.clone());
     let mut all_mounts = match &other_network {
         Some(other) => files::etc_mounts(&files::directory(context, other), definition),
         None => step("write hosts, hostname, resolv.conf")
@@ -106,7 +108,7 @@ async fn try_launch(
         launch: Launch {
             spec,
             root: Root::Overlay {
-                lower: root.lower,
+                lower,
                 upper: root.upper,
                 work: root.work,
                 volatile: settings.auto_remove,
