@@ -237,7 +237,9 @@ fn signal(phase: Phase, ends: bool) -> Step {
             },
             &[Action::Signal],
         ),
-        Phase::Restarting => Step::Refuse(Refusal::Restarting),
+        // Docker counts it as running: what ends a process ends its coming back, too.
+        Phase::Restarting if ends => accept(Phase::Exited, &[Action::CancelRestart]),
+        Phase::Restarting => Step::AlreadySo,
         Phase::Created | Phase::Starting | Phase::Exited => Step::Refuse(Refusal::NotRunning),
         Phase::Removing => Step::Refuse(Refusal::Removing),
     }

@@ -393,7 +393,7 @@ fn host_config(view: &View, version: ApiVersion) -> Value {
         "UsernsMode": namespace(&namespaces.user, ""),
         "ShmSize": shm_size_bytes.unwrap_or(64 << 20),
         "Sysctls": (!sysctls.is_empty()).then_some(sysctls),
-        "Runtime": "runc",
+        "Runtime": "berth",
         "Isolation": "",
         "Init": init.then_some(true),
         "Devices": devices_json,

@@ -255,17 +255,43 @@ fn check(settings: &ContainerSettings) -> Result<(), CreateError> {
     if settings.auto_remove && settings.restart != RestartPolicy::No {
         return invalid("can't create 'AutoRemove' container with restart policy");
     }
-    let shares = matches!(settings.network.mode, NetworkMode::Container(_));
-    if shares
-        && settings
-            .hostname
-            .as_ref()
-            .is_some_and(|name| !name.is_empty())
-    {
-        return invalid("conflicting options: hostname and the network mode");
+    let named = settings
+        .hostname
+        .as_ref()
+        .is_some_and(|name| !name.is_empty());
+    if named && settings.namespaces.uts == NamespaceMode::Host {
+        return invalid("conflicting options: hostname and the UTS mode");
     }
-    if shares && !settings.network.ports.is_empty() {
-        return invalid("conflicting options: port publishing and the container type network mode");
+    if matches!(settings.network.mode, NetworkMode::Container(_)) {
+        // All of this is the other container's.
+        let network = &settings.network;
+        let conflicts = [
+            (named, "hostname and the network mode"),
+            (
+                !network.links.is_empty(),
+                "container type network can't be used with links",
+            ),
+            (!network.dns.is_empty(), "dns and the network mode"),
+            (
+                !network.extra_hosts.is_empty(),
+                "custom host-to-IP mapping and the network mode",
+            ),
+            (
+                network.mac_address.is_some(),
+                "mac-address and the network mode",
+            ),
+            (
+                !network.ports.is_empty() || network.publish_all,
+                "port publishing and the container type network mode",
+            ),
+            (
+                !settings.exposed_ports.is_empty(),
+                "port exposing and the container type network mode",
+            ),
+        ];
+        if let Some((_, what)) = conflicts.iter().find(|(given, _)| *given) {
+            return Err(CreateError::Invalid(format!("conflicting options: {what}")));
+        }
     }
     let driver = settings.log.driver.as_str();
     if !matches!(driver, "" | "json-file" | "none") {

@@ -394,13 +394,14 @@ impl Driver {
         self.table.remove(&self.state.name, &id);
         self.removed = true;
         self.pending.clear();
+        // Before anybody hears of it: who waits for the removal may want the same port or address.
+        self.release();
         self.view.send_replace(Arc::new(View {
             definition: self.definition.clone(),
             state: self.state.clone(),
             removed: true,
         }));
         self.event("destroy", BTreeMap::new());
-        self.release();
         self.delete_files();
     }
 

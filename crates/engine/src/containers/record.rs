@@ -232,7 +232,8 @@ impl View {
     pub fn status(&self) -> &'static str {
         match self.state.phase {
             Phase::Created => "created",
-            Phase::Starting if self.state.started_unix_ns.is_none() => "created",
+            // A start that failed leaves what never ran as it was.
+            Phase::Starting | Phase::Exited if self.state.started_unix_ns.is_none() => "created",
             Phase::Starting | Phase::Exited => "exited",
             Phase::Running { paused: true, .. } => "paused",
             Phase::Running { paused: false, .. } => "running",

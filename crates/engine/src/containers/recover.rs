@@ -6,7 +6,7 @@ use super::driver::{Command, Recovered};
 use super::record::{DEFINITIONS, Definition, STATES, State, VERSION};
 use crate::shims::Adopted;
 use model::lifecycle::{self, Evidence, Found, Recovery};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 impl Containers {
@@ -18,7 +18,10 @@ impl Containers {
         let records = self.context.store.records();
         let mut states: HashMap<String, State> =
             records.list::<State>(STATES)?.into_iter().collect();
-        for (id, definition) in records.list::<Definition>(DEFINITIONS)? {
+        let definitions = records.list::<Definition>(DEFINITIONS)?;
+        let known = definitions.iter().map(|(id, _)| id).chain(states.keys());
+        self.sweep_unknown(&known.cloned().collect());
+        for (id, definition) in definitions {
             match states.remove(&id) {
                 Some(state) if definition.version == VERSION && state.version == VERSION => {
                     self.recover_one(definition, state).await;
@@ -86,6 +89,22 @@ impl Containers {
                 .is_err()
         {
             tracing::error!(container = %id, "its driver ended");
+        }
+    }
+
+    /// Directories come before the record that owns them: a creation was interrupted in between.
+    fn sweep_unknown(&self, known: &HashSet<String>) {
+        let mut found = self.context.store.snapshots().list().unwrap_or_default();
+        let directories = self.context.options.data_root.join("containers");
+        for entry in std::fs::read_dir(directories)
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            found.extend(entry.file_name().into_string());
+        }
+        for id in found.iter().filter(|id| !known.contains(*id)) {
+            self.sweep(id);
         }
     }
 

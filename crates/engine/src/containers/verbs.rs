@@ -106,7 +106,15 @@ impl Driver {
         match lifecycle::step(self.state.phase, Input::Signal { ends }) {
             Step::Refuse(why) => return Err(self.refused(Verb::Kill, why).into()),
             Step::AlreadySo => return Ok(()),
-            Step::Accept { next, .. } => self.state.phase = next,
+            Step::Accept { next, actions } => {
+                self.state.phase = next;
+                if actions.contains(&Action::CancelRestart) {
+                    self.cancel_restart();
+                    self.write_state_or_log();
+                    self.publish();
+                    return Ok(());
+                }
+            }
         }
         let sent = match &self.shim {
             Some(shim) => shim.signal(signal).await,
@@ -125,6 +133,12 @@ impl Driver {
         Ok(())
     }
 
+    /// A user ends the coming back of a container that waits for it.
+    fn cancel_restart(&mut self) {
+        self.restart_at = None;
+        self.state.user_stopped = true;
+    }
+
     pub(super) fn stopping(&mut self) -> Result<bool, VerbError> {
         match lifecycle::step(self.state.phase, Input::Stop) {
             Step::AlreadySo => Ok(false),
@@ -132,8 +146,7 @@ impl Driver {
             Step::Accept { next, actions } => {
                 self.state.phase = next;
                 if actions.contains(&Action::CancelRestart) {
-                    self.restart_at = None;
-                    self.state.user_stopped = true;
+                    self.cancel_restart();
                 }
                 self.write_state_or_log();
                 self.publish();

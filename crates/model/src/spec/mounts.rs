@@ -111,9 +111,9 @@ fn defaults(input: &SpecInput<'_>) -> Vec<Mount> {
         ),
     ];
     match settings.namespaces.ipc {
-        // Another's IPC objects come with their file systems.
+        // A new mqueue shows the queues of the namespace that it is mounted in: the host's.
         NamespaceMode::Host => {
-            mounts.push(entry("bind", "/dev/mqueue", "/dev/mqueue", &["bind"]));
+            mounts.push(mqueue());
             mounts.push(entry("bind", "/dev/shm", "/dev/shm", &["bind"]));
         }
         NamespaceMode::None => mounts.push(mqueue()),
