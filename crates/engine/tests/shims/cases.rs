@@ -40,6 +40,7 @@ pub(crate) fn all() -> Vec<(&'static str, Case)> {
         the_pool_is_filled_and_emptied,
         it_keeps_nothing_inherited,
         a_leaked_holder_does_not_hold_up_the_exit,
+        a_leaked_writer_does_not_fill_the_memory,
         logs_are_rotated,
         the_default_policy_holds_inside,
         a_shared_process_namespace_is_cleared,
@@ -462,6 +463,22 @@ async fn a_leaked_holder_does_not_hold_up_the_exit(fixture: &Fixture) {
     let (out, _) = client.frames().await;
     assert_eq!(out, "started\n");
     assert_eq!(ended(leak.exit()).await.exit_code, 0);
+    shim.signal(Signal::KILL).await.unwrap();
+    ended(shim.exit()).await;
+}
+
+async fn a_leaked_writer_does_not_fill_the_memory(fixture: &Fixture) {
+    let shims = fixture.shims(0);
+    let shim = start_sleeper(fixture, &shims).await;
+    let mut start = exec("leak", &["sh", "-c", "yes & exit 6"], IoSettings::default());
+    let (mut slow, attachment) = Client::connect(false, "");
+    start.attach.push(attachment);
+    let leak = shim.exec(start).await.unwrap();
+    assert_eq!(ended(leak.exit()).await.exit_code, 6);
+    let used = memory_kb(shim.pid(), "Anonymous");
+    assert!(used < 12 << 10, "{used} KB while a client is slow");
+    let (out, _) = slow.frames().await;
+    assert!(out.len() > 64 << 10);
     shim.signal(Signal::KILL).await.unwrap();
     ended(shim.exit()).await;
 }

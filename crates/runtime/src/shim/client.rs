@@ -13,6 +13,9 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 /// With more than this waiting for one client, its process's output is not read: like docker, a
 /// client that does not keep up holds the container, and nothing is lost.
 const MAX_WAITING_BYTES: usize = 64 << 10;
+/// The same once the process has ended. All that one can leave behind, two pipes as large as the
+/// kernel allows, is less; what somebody else goes on to write waits.
+const MAX_LEFT_BYTES: usize = 4 << 20;
 /// One read from a client.
 const READ_BYTES: usize = 4096;
 
@@ -78,8 +81,14 @@ impl Client {
         flags
     }
 
-    pub(super) fn is_behind(&self) -> bool {
-        !self.gone && self.waiting.len() > MAX_WAITING_BYTES
+    /// Too much waits for it to read more from a process that runs, or has ended.
+    pub(super) fn is_behind(&self, ended: bool) -> bool {
+        let most = if ended {
+            MAX_LEFT_BYTES
+        } else {
+            MAX_WAITING_BYTES
+        };
+        !self.gone && self.waiting.len() > most
     }
 
     pub(super) fn is_gone(&self) -> bool {

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! After the process has exited the pace no longer matters: what is left in the pipes (bounded by
-//! the kernel) is read at once, so that log and exit record wait for no client.
+//! the kernel) is read at once, so that log and exit record wait for no client. Only where somebody
+//! else still writes, more than that, is the pace theirs again.
 
 use super::client::{Client, Said};
 use super::log::{LogWriter, Stream};
@@ -100,9 +101,15 @@ impl Session {
         detached
     }
 
+    /// Whether a client must catch up before more is read.
+    fn is_held(&self) -> bool {
+        let behind = |client: &Client| client.is_behind(self.exited);
+        self.clients.iter().any(behind)
+    }
+
     /// Names everything to wait for.
     pub(super) fn interests<'a>(&'a self, mut add: impl FnMut(BorrowedFd<'a>, PollFlags, Part)) {
-        let paused = !self.exited && self.clients.iter().any(Client::is_behind);
+        let paused = self.is_held();
         let stdin_waits = !self.stdin_queue.is_empty();
         if let Some(console) = &self.ends.console {
             let mut flags = PollFlags::empty();
@@ -190,8 +197,11 @@ impl Session {
         self.ends.console.is_none() && self.ends.stdout.is_none() && self.ends.stderr.is_none()
     }
 
-    /// Reads what is there, without waiting.
+    /// Reads what is there, without waiting, as far as the clients' pace allows.
     pub(super) fn read(&mut self, scratch: &mut [u8], now_unix_ns: u64) {
+        if self.is_held() {
+            return;
+        }
         for stream in [Stream::Stdout, Stream::Stderr] {
             self.read_output(stream, scratch, now_unix_ns);
         }
@@ -330,7 +340,7 @@ impl Session {
                     for client in &mut self.clients {
                         client.deliver(stream, data);
                     }
-                    if !self.exited && self.clients.iter().any(Client::is_behind) {
+                    if self.is_held() {
                         return;
                     }
                 }
