@@ -10,7 +10,7 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// How directories are opened: shims start in other threads meanwhile and must not inherit any.
 const DIRECTORY: OFlags = OFlags::DIRECTORY
@@ -28,6 +28,9 @@ pub(super) fn copy_up(volume: &Path, target: &str, layers: &[PathBuf]) -> io::Re
     }
     for layer in layers {
         let root = fs::open(layer, DIRECTORY, Mode::empty())?;
+        if covers(&root, target)? {
+            empty(&into, MAX_DEPTH)?;
+        }
         let from = fs::openat2(
             &root,
             target.trim_start_matches('/'),
@@ -37,11 +40,38 @@ pub(super) fn copy_up(volume: &Path, target: &str, layers: &[PathBuf]) -> io::Re
         );
         match from {
             Ok(from) => directory(&from, &into, MAX_DEPTH)?,
-            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => {}
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => {
+            }
             Err(error) => return Err(error.into()),
         }
     }
     Ok(())
+}
+
+/// Whether a layer takes away what those below it have at `target`: by a whiteout or a file in its
+/// place or on the way there, or by a directory that begins anew. Links are not followed here.
+fn covers(root: &OwnedFd, target: &str) -> io::Result<bool> {
+    let mut here = root.try_clone()?;
+    for component in Path::new(target.trim_start_matches('/')).components() {
+        let Component::Normal(name) = component else {
+            return Ok(false);
+        };
+        let stat = match fs::statat(&here, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(rustix::io::Errno::NOENT) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => {}
+            FileType::Symlink => return Ok(false),
+            _ => return Ok(true),
+        }
+        here = fs::openat(&here, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?;
+        if opaque(&here) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn entries(
@@ -265,5 +295,62 @@ mod tests {
         std_fs::write(layer("2/data/a"), "newer").unwrap();
         copy_up(&volume, "/data", &layers).unwrap();
         assert_eq!(std_fs::read_to_string(volume.join("a")).unwrap(), "new");
+    }
+
+    #[test]
+    fn what_a_layer_deletes_stays_deleted() {
+        let dir = tempfile::tempdir().unwrap();
+        let layer = |name: &str| dir.path().join(name);
+        std_fs::create_dir_all(layer("1/srv/data")).unwrap();
+        std_fs::write(layer("1/srv/data/old"), "old").unwrap();
+        for name in [
+            "whiteout",
+            "above",
+            "file",
+            "opaque/srv/data",
+            "again/srv/data",
+            "loop/srv",
+        ] {
+            std_fs::create_dir_all(layer(name)).unwrap();
+        }
+        let whiteout = |path: PathBuf| {
+            std_fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::mknodat(fs::CWD, path, FileType::CharacterDevice, Mode::empty(), 0)
+        };
+        // Neither can be made without rights that ordinary users lack on some systems.
+        if whiteout(layer("whiteout/srv/data")).is_err() {
+            return;
+        }
+        whiteout(layer("above/srv")).unwrap();
+        std_fs::write(layer("file/srv"), "").unwrap();
+        let opaque = fs::setxattr(
+            layer("opaque/srv"),
+            "trusted.overlay.opaque",
+            b"y",
+            XattrFlags::empty(),
+        );
+        std_fs::write(layer("again/srv/data/new"), "new").unwrap();
+        std::os::unix::fs::symlink("data", layer("loop/srv/data")).unwrap();
+
+        let copied = |layers: &[&str]| {
+            let volume = tempfile::tempdir().unwrap();
+            let layers: Vec<PathBuf> = layers.iter().map(|name| layer(name)).collect();
+            copy_up(volume.path(), "/srv/data", &layers).unwrap();
+            let mut names: Vec<_> = std_fs::read_dir(volume.path())
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            names.join(" ")
+        };
+        assert_eq!(copied(&["1", "again"]), "new old");
+        assert_eq!(copied(&["1", "loop"]), "old");
+        for deleting in ["whiteout", "above", "file"] {
+            assert_eq!(copied(&["1", deleting]), "", "{deleting}");
+            assert_eq!(copied(&["1", deleting, "again"]), "new", "{deleting}");
+        }
+        if opaque.is_ok() {
+            assert_eq!(copied(&["1", "opaque", "again"]), "new");
+        }
     }
 }
