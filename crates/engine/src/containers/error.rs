@@ -166,11 +166,10 @@ pub enum StartError {
     #[error("write the container's record")]
     Record(#[from] store::RecordError),
     /// The runtime failed.
-    #[error(
-        "failed to create task for container: failed to create shim task: OCI runtime create \
-         failed: {0}: unknown"
-    )]
-    Launch(#[source] ShimError),
+    #[error("{}", .0.below(
+        "failed to create task for container: failed to create shim task: OCI runtime create failed"
+    ))]
+    Launch(ShimError),
 }
 
 impl StartError {
@@ -295,6 +294,9 @@ impl std::fmt::Display for Refused {
                     f,
                     "container {name} is paused, unpause the container before exec"
                 )
+            }
+            (Verb::Exec | Verb::Attach | Verb::Pause | Verb::Top, Refusal::Restarting) => {
+                write!(f, "Container {id} {why}")
             }
             _ => write!(f, "container {id} {why}"),
         }

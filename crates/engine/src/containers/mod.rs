@@ -32,6 +32,7 @@ mod wait;
 pub use attach::{AttachRequest, Connection, Reservation};
 pub(crate) use attach::{Pending, arrivals};
 pub use create::Created;
+pub(crate) use driver::error_chain;
 pub use error::{CreateError, LookupError, NameTaken, Refused, StartError, Verb, VerbError};
 pub use list::{Filters, InvalidFilter, ListRequest};
 pub use logs::{LogEntry, LogReader, LogRequest, LogStream};

@@ -4,7 +4,7 @@
 //! code until its container is gone or too many newer ones push it out.
 
 use crate::containers::{Containers, Refused, Reservation, Verb, VerbError, View};
-use crate::shims::{AttachOptions, ExecProcess, ExecStart, IoSettings, ShimError};
+use crate::shims::{AttachOptions, ExecProcess, ExecStart, ExitRecord, IoSettings, ShimError};
 use crate::{Context, random, seccomp};
 use model::process::{ProcessError, ResolvedProcess};
 use model::settings::ProcessSettings;
@@ -13,9 +13,13 @@ use oci_spec::runtime::Spec;
 use runtime::{ExecRequest, UserRequest};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::watch;
 
 /// Finished execs that are remembered, for inspect.
 const KEPT: usize = 4096;
+
+/// The exit code of a process that SIGKILL ended.
+const KILLED: i32 = 128 + 9;
 
 /// What an exec is to be.
 #[derive(Debug, Clone, Default)]
@@ -69,8 +73,8 @@ pub enum ExecError {
     #[error(transparent)]
     Start(#[from] crate::containers::StartError),
     /// The runtime failed.
-    #[error("OCI runtime exec failed: exec failed: {0}: unknown")]
-    Launch(#[source] ShimError),
+    #[error("{}", .0.below("OCI runtime exec failed: exec failed"))]
+    Launch(ShimError),
 }
 
 impl ExecError {
@@ -87,9 +91,10 @@ impl ExecError {
         }
     }
 
+    /// Docker's: 127 if there is no such program, 126 for every other reason.
     fn exit_code(&self) -> i32 {
         match self {
-            Self::Launch(ShimError::Launch(error)) => i32::from(error.exit_code),
+            Self::Launch(ShimError::Launch(error)) if error.exit_code == 127 => 127,
             _ => 126,
         }
     }
@@ -104,6 +109,22 @@ struct Exec {
     running: Option<ExecProcess>,
     /// Set when a start failed before there was a process.
     failed: Option<i32>,
+}
+
+impl Exec {
+    fn runs(&self) -> bool {
+        let running = self.running.as_ref();
+        running.is_some_and(|run| ended(&run.exit()).is_none())
+    }
+}
+
+/// Its exit code, once it has ended; a process whose shim is gone was killed with it.
+fn ended(exit: &watch::Receiver<Option<ExitRecord>>) -> Option<i32> {
+    // In this order: after the end of the channel there comes no record any more.
+    let gone = exit.has_changed().is_err();
+    let record = exit.borrow();
+    let recorded = record.as_ref().map(|record| record.exit_code);
+    recorded.or(gone.then_some(KILLED))
 }
 
 /// The handle; cheap to clone.
@@ -192,10 +213,7 @@ impl Execs {
             .by_id
             .get(id)
             .ok_or_else(|| ExecError::NotFound(id.to_owned()))?;
-        let exited = exec.running.as_ref().and_then(|process| {
-            let record = process.exit().borrow().clone();
-            record.map(|record| record.exit_code)
-        });
+        let exited = exec.running.as_ref().and_then(|run| ended(&run.exit()));
         let running = exec.running.is_some() && exited.is_none();
         Ok(ExecView {
             id: id.to_owned(),
@@ -332,11 +350,9 @@ impl Execs {
         let mut exit = process.exit();
         let (execs, container, id) = (self.clone(), container.clone(), id.to_owned());
         self.context.tasks.spawn(async move {
-            let code = match exit.wait_for(Option::is_some).await {
-                Ok(record) => record.as_ref().map(|record| record.exit_code),
-                Err(_) => None,
-            };
-            if let Some(code) = code {
+            // An error means that its shim is gone, which is an end too.
+            let _gone = exit.wait_for(Option::is_some).await.is_err();
+            if let Some(code) = ended(&exit) {
                 execs.event(&container, "exec_die".to_owned(), &id, Some(code));
             }
         });
@@ -365,10 +381,7 @@ impl Execs {
     #[must_use]
     pub fn running_in(&self, container: &ContainerId) -> Vec<String> {
         let rows = self.rows();
-        let runs = |exec: &Exec| {
-            let ended = |process: &ExecProcess| process.exit().borrow().is_some();
-            exec.container == *container && exec.running.as_ref().is_some_and(|p| !ended(p))
-        };
+        let runs = |exec: &Exec| exec.container == *container && exec.runs();
         let matching = rows.by_id.iter().filter(|(_, exec)| runs(exec));
         matching.map(|(id, _)| id.clone()).collect()
     }
@@ -399,7 +412,9 @@ pub struct ExecAttach {
 }
 
 fn check_running(view: &View) -> Result<(), VerbError> {
-    let why = if !view.is_running() {
+    let why = if view.state.phase == model::lifecycle::Phase::Restarting {
+        model::lifecycle::Refusal::Restarting
+    } else if !view.is_running() {
         model::lifecycle::Refusal::NotRunning
     } else if view.status() == "paused" {
         model::lifecycle::Refusal::Paused
@@ -412,4 +427,57 @@ fn check_running(view: &View) -> Result<(), VerbError> {
         verb: Verb::Exec,
         why,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use runtime::{LaunchError, Stage};
+
+    fn failed(error: LaunchError) -> ExecError {
+        ExecError::Launch(ShimError::Launch(error))
+    }
+
+    #[test]
+    fn an_unknown_user_is_no_failure_of_the_runtime() {
+        let message = "unable to find user nosuch: no matching entries in passwd file";
+        let error = failed(LaunchError::new(Stage::Exec, message));
+        assert_eq!(crate::containers::error_chain(&error), message);
+        assert_eq!(error.exit_code(), 126);
+    }
+
+    #[test]
+    fn only_a_missing_program_ends_with_127() {
+        let missing = "exec: \"foo\": executable file not found in $PATH";
+        let error = failed(LaunchError::exec(missing, 127));
+        assert_eq!(error.exit_code(), 127);
+        assert_eq!(
+            error.to_string(),
+            "OCI runtime exec failed: exec failed: unable to start container process: exec: \
+             \"foo\": executable file not found in $PATH: unknown"
+        );
+        let denied = failed(LaunchError::exec("permission denied", 126));
+        assert_eq!(denied.exit_code(), 126);
+        assert_eq!(ExecError::Launch(ShimError::Gone).exit_code(), 126);
+    }
+
+    #[test]
+    fn an_exec_ends_with_its_shim() {
+        let sender = watch::Sender::new(None);
+        let exit = sender.subscribe();
+        assert_eq!(ended(&exit), None);
+        drop(sender);
+        assert_eq!(ended(&exit), Some(137));
+
+        let sender = watch::Sender::new(None);
+        let exit = sender.subscribe();
+        sender.send_replace(Some(ExitRecord {
+            exit_code: 3,
+            signal: None,
+            oom_killed: false,
+            at_unix_ns: 0,
+        }));
+        drop(sender);
+        assert_eq!(ended(&exit), Some(3));
+    }
 }

@@ -63,6 +63,21 @@ impl ShimError {
             Self::Gone | Self::NoSuchProcess => ErrorKind::Conflict,
         }
     }
+
+    /// Writes it below what failed, as docker does. A user or group that the root does not know
+    /// stands alone: docker looks it up by itself, before it asks a runtime.
+    pub(crate) fn below(&self, what: &str) -> String {
+        match self {
+            Self::Launch(error)
+                if ["unable to find user ", "unable to find group "]
+                    .iter()
+                    .any(|lookup| error.message.starts_with(lookup)) =>
+            {
+                error.message.clone()
+            }
+            _ => format!("{what}: {}: unknown", crate::containers::error_chain(self)),
+        }
+    }
 }
 
 /// An exec process to start.
