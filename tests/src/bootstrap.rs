@@ -53,7 +53,15 @@ pub fn berth() -> &'static Path {
             return path.into();
         }
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let status = Command::new(cargo)
+        let mut command = Command::new(cargo);
+        // What the outer cargo says of this package would make the inner one build anew.
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy().into_owned();
+            if name.starts_with("CARGO_PKG") || name.starts_with("CARGO_MANIFEST") {
+                command.env_remove(name);
+            }
+        }
+        let status = command
             .args(["build", "--quiet", "--package", "berth"])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .status()
