@@ -8,6 +8,7 @@ use super::Containers;
 use super::driver::{Command, Driver};
 use super::error::LookupError;
 use crate::shims::{AttachOptions, Attachment};
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -131,6 +132,7 @@ impl Driver {
                 self.pending.push(pending);
             }
         }
+        self.event("attach", BTreeMap::new());
         super::driver::answer(kept, ());
     }
 }

@@ -212,10 +212,27 @@ impl Driver {
         self.state.pid = shim.pid();
         self.state.exit_code = 0;
         self.state.oom_killed = false;
-        self.exit = Some(shim.exit());
-        self.shim = Some(shim);
+        self.take(shim);
         self.apply(Input::Started);
         self.publish();
+    }
+
+    /// Holds a shim, and tells of clients that leave its processes by their detach keys.
+    fn take(&mut self, shim: Shim) {
+        self.exit = Some(shim.exit());
+        let mut detached = shim.detached();
+        self.shim = Some(shim);
+        let (context, view) = (self.context.clone(), self.view.subscribe());
+        tokio::spawn(async move {
+            while let Some(exec) = detached.recv().await {
+                let view = view.borrow().clone();
+                let (action, more) = match exec {
+                    Some(exec) => ("exec_detach", Some(("execID".to_owned(), exec))),
+                    None => ("detach", None),
+                };
+                publish(&context, &view.definition, &view.state, action, more);
+            }
+        });
     }
 
     async fn after_failed_start(&mut self) {
@@ -278,6 +295,8 @@ impl Driver {
                 ("execDuration".to_owned(), ran_for.as_secs().to_string()),
             ]),
         );
+        self.left_networks();
+        start::tell_volumes(&self.context, &self.definition, "unmount");
         if actions.contains(&Action::Delete) {
             self.delete().await;
             return;
@@ -319,8 +338,7 @@ impl Driver {
                 // A crash between launch and record leaves it starting, or even created.
                 if self.state.phase.has_process() {
                     self.state.pid = shim.pid();
-                    self.exit = Some(shim.exit());
-                    self.shim = Some(shim);
+                    self.take(shim);
                     self.publish();
                 } else {
                     self.state.phase = Phase::Starting;
@@ -380,10 +398,15 @@ impl Driver {
     /// Lets go of what a run held. Each part accepts that it is gone already.
     pub(super) fn release(&mut self) {
         self.context.networks.detach(&self.definition.id);
-        self.state.endpoints.clear();
+        self.left_networks();
         if let Err(error) = self.context.shims.forget(&self.definition.id) {
             tracing::warn!(container = %self.definition.id, %error, "remove the shim's directory");
         }
+    }
+
+    fn left_networks(&mut self) {
+        start::tell_networks(&self.context, &self.definition, &self.state, "disconnect");
+        self.state.endpoints.clear();
     }
 
     /// Makes the container disappear: first for everyone who looks, then from the disk.
@@ -457,15 +480,7 @@ impl Driver {
     }
 
     pub(super) fn event(&self, action: &str, more: BTreeMap<String, String>) {
-        let definition = &self.definition;
-        let mut attributes = super::list::labels(definition);
-        attributes.insert("image".to_owned(), definition.settings.image.clone());
-        attributes.insert("name".to_owned(), self.state.name.to_string());
-        attributes.extend(more);
-        let id = definition.id.to_string();
-        self.context
-            .events
-            .publish("container", action, id, attributes);
+        publish(&self.context, &self.definition, &self.state, action, more);
     }
 
     pub(super) fn refused(&self, verb: Verb, why: lifecycle::Refusal) -> Refused {
@@ -499,6 +514,22 @@ impl Driver {
         self.event("rename", old);
         Ok(())
     }
+}
+
+/// Publishes what happened to a container.
+pub(super) fn publish(
+    context: &Context,
+    definition: &Definition,
+    state: &State,
+    action: &str,
+    more: impl IntoIterator<Item = (String, String)>,
+) {
+    let mut attributes = super::list::labels(definition);
+    attributes.insert("image".to_owned(), definition.settings.image.clone());
+    attributes.insert("name".to_owned(), state.name.to_string());
+    attributes.extend(more);
+    let id = definition.id.to_string();
+    context.events.publish("container", action, id, attributes);
 }
 
 /// Sends an answer; a caller that went away is fine.

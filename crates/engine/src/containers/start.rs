@@ -9,7 +9,7 @@
 
 use super::attach::{Pending, arrivals};
 use super::error::StartError;
-use super::record::{Definition, State};
+use super::record::{Definition, MountPointSource, State};
 use super::table::Table;
 use super::{files, mounts};
 use crate::networks::AttachRequest;
@@ -19,6 +19,7 @@ use model::lifecycle::Phase;
 use model::settings::{NamespaceMode, NetworkMode};
 use model::spec::{JoinedNamespaces, SpecInput};
 use runtime::{Launch, Root, UserRequest};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -43,6 +44,8 @@ pub(super) async fn launch(
     let launched = try_launch(context, table, definition, state, io).await;
     if launched.is_err() {
         context.networks.detach(&definition.id);
+        tell_networks(context, definition, state, "disconnect");
+        tell_volumes(context, definition, "unmount");
         state.endpoints.clear();
         if let Err(error) = context.shims.forget(&definition.id) {
             tracing::warn!(container = %definition.id, %error, "undo start");
@@ -73,6 +76,7 @@ async fn try_launch(
         .in_scope(|| mounts::ready(context, definition, &root.lower))?;
     let mut lower = root.lower;
     lower.push(context.mount_points.clone());
+    tell_volumes(context, definition, "mount");
     let mut all_mounts = match &other_network {
         Some(other) => files::etc_mounts(&files::directory(context, other), definition),
         None => step("write hosts, hostname, resolv.conf")
@@ -178,8 +182,50 @@ fn network(
                 exposed_ports: &exposed,
             })?;
             state.endpoints = attachment.endpoints;
+            tell_networks(context, definition, state, "connect");
             Ok((Some(attachment.netns), None))
         }
+    }
+}
+
+/// Publishes that a container came onto its networks, or left them.
+pub(super) fn tell_networks(
+    context: &Context,
+    definition: &Definition,
+    state: &State,
+    action: &str,
+) {
+    for endpoint in &state.endpoints {
+        let network = context.networks.inspect(&endpoint.network_id);
+        let driver = network.map_or("bridge", |network| network.driver.as_str());
+        let attributes = BTreeMap::from([
+            ("container".to_owned(), definition.id.to_string()),
+            ("name".to_owned(), endpoint.network.clone()),
+            ("type".to_owned(), driver.to_owned()),
+        ]);
+        let id = endpoint.network_id.as_str();
+        context.events.publish("network", action, id, attributes);
+    }
+}
+
+/// Publishes that a container mounts its volumes, or lets go of them.
+pub(super) fn tell_volumes(context: &Context, definition: &Definition, action: &str) {
+    for mount in &definition.mounts {
+        let MountPointSource::Volume { name, .. } = &mount.source else {
+            continue;
+        };
+        let mut attributes = BTreeMap::from([
+            ("container".to_owned(), definition.id.to_string()),
+            ("driver".to_owned(), "local".to_owned()),
+        ]);
+        if action == "mount" {
+            attributes.insert("destination".to_owned(), mount.target.clone());
+            attributes.insert("propagation".to_owned(), String::new());
+            let writable = !mount.read_only;
+            attributes.insert("read/write".to_owned(), writable.to_string());
+        }
+        let name = name.as_str();
+        context.events.publish("volume", action, name, attributes);
     }
 }
 

@@ -3,6 +3,7 @@
 use super::driver::Command;
 use super::error::VerbError;
 use super::{Containers, View, table::Handle};
+use crate::Context;
 use model::Signal;
 use model::lifecycle::Phase;
 use std::sync::Arc;
@@ -25,7 +26,10 @@ impl Containers {
         timeout: Option<Duration>,
     ) -> Result<bool, VerbError> {
         let handle = self.table.get(reference)?;
-        let stopping = self.tasks.spawn(stop(handle, signal, timeout));
+        let context = self.context.clone();
+        let stopping = self
+            .tasks
+            .spawn(async move { stop(&context, &handle, signal, timeout).await });
         stopping
             .await
             .unwrap_or_else(|_| Err(VerbError::Invalid("the daemon is ending".to_owned())))
@@ -44,7 +48,7 @@ impl Containers {
         let handle = self.table.get(reference)?;
         let context = self.context.clone();
         let restarting = self.tasks.spawn(async move {
-            stop(handle.clone(), signal, timeout).await?;
+            stop(&context, &handle, signal, timeout).await?;
             handle
                 .ask(|reply| Command::Start {
                     console_size: None,
@@ -52,14 +56,7 @@ impl Containers {
                     reply,
                 })
                 .await??;
-            let view = handle.view();
-            let mut attributes = super::list::labels(&view.definition);
-            attributes.insert("image".to_owned(), view.definition.settings.image.clone());
-            attributes.insert("name".to_owned(), view.state.name.to_string());
-            let id = handle.id.to_string();
-            context
-                .events
-                .publish("container", "restart", id, attributes);
+            tell(&context, &handle, "restart");
             Ok(())
         });
         restarting
@@ -68,8 +65,15 @@ impl Containers {
     }
 }
 
+/// Publishes what happened to a container.
+fn tell(context: &Context, handle: &Handle, action: &str) {
+    let view = handle.view();
+    super::driver::publish(context, &view.definition, &view.state, action, None);
+}
+
 async fn stop(
-    handle: Handle,
+    context: &Context,
+    handle: &Handle,
     signal: Option<Signal>,
     timeout: Option<Duration>,
 ) -> Result<bool, VerbError> {
@@ -89,16 +93,17 @@ async fn stop(
             .ask(|reply| Command::Freeze { pause, reply })
             .await??;
     }
-    send(&handle, signal).await?;
-    if !ended(&handle, timeout).await {
-        send(&handle, Signal::KILL).await?;
-        if !ended(&handle, KILL_TIMEOUT).await {
+    send(handle, signal).await?;
+    if !ended(handle, timeout).await {
+        send(handle, Signal::KILL).await?;
+        if !ended(handle, KILL_TIMEOUT).await {
             return Err(VerbError::Invalid(format!(
                 "container {} does not end, even after SIGKILL",
                 handle.id
             )));
         }
     }
+    tell(context, handle, "stop");
     Ok(true)
 }
 

@@ -186,7 +186,13 @@ impl Driver {
         let verb = "resize";
         shim.resize(rows, columns)
             .await
-            .map_err(|source| VerbError::Shim { verb, source })
+            .map_err(|source| VerbError::Shim { verb, source })?;
+        let size = BTreeMap::from([
+            ("height".to_owned(), rows.to_string()),
+            ("width".to_owned(), columns.to_string()),
+        ]);
+        self.event(verb, size);
+        Ok(())
     }
 
     pub(super) fn update(&mut self, restart: Option<RestartPolicy>) -> Result<(), VerbError> {
