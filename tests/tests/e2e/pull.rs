@@ -195,7 +195,7 @@ fn basic_authentication() {
         }
         // The same through a credential helper.
         let helper = machine.path("docker-credential-e2e");
-        fs::write(&helper, "#!/bin/sh\necho '{\"ServerURL\":\"127.0.0.1:5001\",\"Username\":\"tester\",\"Secret\":\"secret\"}'\n").unwrap();
+        fs::write(&helper, "#!/bin/sh\ncat >/dev/null\necho '{\"ServerURL\":\"127.0.0.1:5001\",\"Username\":\"tester\",\"Secret\":\"secret\"}'\n").unwrap();
         Command::new("chmod")
             .arg("755")
             .arg(&helper)

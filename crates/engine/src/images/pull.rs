@@ -16,9 +16,11 @@ use model::image::{Descriptor, ImageConfig};
 use model::{DiffId, Digest, ImageId, Platform, Reference};
 use registry::{Credentials, Repository, Resolved};
 use std::collections::BTreeSet;
+use std::error::Error;
+use std::io;
 use std::mem::discriminant;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tracing::{Instrument, Span};
 
 /// Layers of one image; docker's bound.
@@ -88,6 +90,9 @@ impl Images {
         });
         if let Err(error) = try_join_all(transfers).await {
             self.0.transfers.settle().await;
+            if is_out_of_space(&error) {
+                self.drop_partial_downloads().await;
+            }
             return Err(error);
         }
         let pulled = self
@@ -109,6 +114,16 @@ impl Images {
             );
         }
         pulled
+    }
+
+    /// Gives back what unfinished downloads hold on a full disk: keeping them for a later pull to
+    /// resume would keep everything else from being written.
+    async fn drop_partial_downloads(&self) {
+        let content = self.0.store.content();
+        let swept = blocking(move || content.sweep_ingests(SystemTime::now())).await;
+        if let Err(error) = swept {
+            tracing::warn!(%error, "partial downloads stay on a full disk");
+        }
     }
 
     /// Asks whether the tag still means the image that it names here. Public registries do not
@@ -292,6 +307,18 @@ impl Plan {
             wanted: Box::new(wanted.clone()),
         })
     }
+}
+
+/// Looks for a full disk at the bottom of an error.
+fn is_out_of_space(error: &PullError) -> bool {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return error.kind() == io::ErrorKind::StorageFull;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// A step of `run --trace`.
