@@ -11,12 +11,17 @@ use model::settings::ProcessSettings;
 use model::{ContainerId, ErrorKind};
 use oci_spec::runtime::Spec;
 use runtime::{ExecRequest, UserRequest};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// Finished execs that are remembered, for inspect.
 const KEPT: usize = 4096;
+
+/// How long the execs of a removed container can still be asked for their exit code: a client
+/// hears of the end by its stream, and asks then.
+const LAST_QUESTIONS: Duration = Duration::from_secs(1);
 
 /// The exit code of a process that SIGKILL ended.
 const KILLED: i32 = 128 + 9;
@@ -116,6 +121,10 @@ impl Exec {
         let running = self.running.as_ref();
         running.is_some_and(|run| ended(&run.exit()).is_none())
     }
+
+    fn has_ended(&self) -> bool {
+        self.failed.is_some() || (self.running.is_some() && !self.runs())
+    }
 }
 
 /// Its exit code, once it has ended; a process whose shim is gone was killed with it.
@@ -140,6 +149,37 @@ struct Rows {
     by_id: HashMap<String, Exec>,
     /// In order of creation, to bound the table.
     order: VecDeque<String>,
+    /// Containers whose removal is waited for.
+    followed: HashSet<ContainerId>,
+}
+
+impl Rows {
+    /// Forgets the oldest that have ended until there is room for one more. What runs or is yet
+    /// to be started stays, however old.
+    fn make_room(&mut self, kept: usize) {
+        let ended = |id: &String| self.by_id.get(id).is_none_or(Exec::has_ended);
+        let excess = (self.order.len() + 1).saturating_sub(kept);
+        let oldest: Vec<_> = self
+            .order
+            .iter()
+            .filter(|id| ended(id))
+            .take(excess)
+            .cloned()
+            .collect();
+        for id in oldest {
+            self.by_id.remove(&id);
+            if let Some(at) = self.order.iter().position(|other| *other == id) {
+                self.order.remove(at);
+            }
+        }
+    }
+
+    fn forget(&mut self, container: &ContainerId) {
+        self.followed.remove(container);
+        self.by_id.retain(|_, exec| exec.container != *container);
+        let by_id = &self.by_id;
+        self.order.retain(|id| by_id.contains_key(id));
+    }
 }
 
 impl Execs {
@@ -166,9 +206,9 @@ impl Execs {
         let action = format!("exec_create: {}", process.args.join(" "));
         self.event(&view, action, &id, None);
         let mut rows = self.rows();
-        while rows.order.len() >= KEPT {
-            let oldest = rows.order.pop_front().unwrap_or_default();
-            rows.by_id.remove(&oldest);
+        rows.make_room(KEPT);
+        if rows.followed.insert(view.definition.id.clone()) {
+            self.drop_with(view.definition.id.clone());
         }
         rows.order.push_back(id.clone());
         rows.by_id.insert(
@@ -183,6 +223,19 @@ impl Execs {
             },
         );
         Ok(id)
+    }
+
+    /// Forgets a container's execs once it is removed and their clients have asked for the end.
+    fn drop_with(&self, container: ContainerId) {
+        let execs = self.clone();
+        self.context.tasks.spawn(async move {
+            // It may have gone already.
+            if let Ok(mut view) = execs.containers.watch(container.as_str()) {
+                let _gone = view.wait_for(|view| view.removed).await.is_err();
+            }
+            tokio::time::sleep(LAST_QUESTIONS).await;
+            execs.rows().forget(&container);
+        });
     }
 
     /// An exec inherits the container's user, environment and directory, not its command.
@@ -479,5 +532,48 @@ mod tests {
         }));
         drop(sender);
         assert_eq!(ended(&exit), Some(3));
+    }
+
+    fn add(rows: &mut Rows, id: &str, container: &ContainerId, failed: Option<i32>) {
+        rows.order.push_back(id.to_owned());
+        let exec = Exec {
+            container: container.clone(),
+            settings: Arc::default(),
+            process: Arc::new(
+                model::process::resolve(
+                    &model::image::ExecutionConfig::default(),
+                    &ProcessSettings {
+                        cmd: Some(vec!["sh".to_owned()]),
+                        ..ProcessSettings::default()
+                    },
+                    "host",
+                )
+                .unwrap(),
+            ),
+            started: failed.is_some(),
+            running: None,
+            failed,
+        };
+        rows.by_id.insert(id.to_owned(), exec);
+    }
+
+    #[test]
+    fn only_what_has_ended_makes_room() {
+        let container: ContainerId = random::hex_id().parse().unwrap();
+        let other: ContainerId = random::hex_id().parse().unwrap();
+        let mut rows = Rows::default();
+        add(&mut rows, "waits", &container, None);
+        add(&mut rows, "old", &container, Some(126));
+        add(&mut rows, "new", &other, Some(126));
+        rows.make_room(4);
+        assert_eq!(rows.order, ["waits", "old", "new"]);
+        rows.make_room(3);
+        assert_eq!(rows.order, ["waits", "new"]);
+        rows.make_room(1);
+        assert_eq!(rows.order, ["waits"]);
+        add(&mut rows, "other", &other, None);
+        rows.forget(&container);
+        assert_eq!(rows.order, ["other"]);
+        assert_eq!(rows.by_id.len(), 1);
     }
 }
