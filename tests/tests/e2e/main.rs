@@ -10,6 +10,7 @@
 mod api;
 mod autostart;
 mod bad_input;
+mod bootstrap;
 mod crash;
 mod fixtures;
 mod flags;
